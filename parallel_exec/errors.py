@@ -1,0 +1,141 @@
+"""Every error that parallel_exec raises on purpose.
+
+One root, `PexecError`; each leaf also inherits the builtin that fits it, so that ``except TimeoutError`` or
+``except ValueError`` does what its reader expects. All of them survive pickling, with their attributes, because a job that
+fails in a worker raises in the parent.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Self
+
+
+class PexecError(Exception):
+    """The root of every error of this package.
+
+    Attributes:
+        plugin: name of the plugin concerned, or None where there is none.
+        function: name of the plugin's function that ran, or None.
+        document: index of the document in a map (from 0), or None outside a map.
+
+    >>> str(PexecError("out of paper").at(plugin="track.js", function="calculate", document=3))
+    'track.js: calculate(): document 3: out of paper'
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.plugin: str | None = None
+        self.function: str | None = None
+        self.document: int | None = None
+
+    def at(self, *, plugin: str | None = None, function: str | None = None, document: int | None = None) -> Self:
+        """Say where the error happened, as far as that is not said yet, and return the error itself."""
+        if self.plugin is None:
+            self.plugin = plugin
+        if self.function is None:
+            self.function = function
+        if self.document is None:
+            self.document = document
+        return self
+
+    def __str__(self) -> str:
+        parts = []
+        if self.plugin is not None:
+            parts.append(self.plugin)
+        if self.function is not None:
+            parts.append(f"{self.function}()")
+        if self.document is not None:
+            parts.append(f"document {self.document}")
+        parts.append(str(self.args[0]) if self.args else type(self).__name__)
+        return ": ".join(parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Leaves may take other arguments than the text, so neither args nor __init__ is replayed.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(cls: type[PexecError], args: tuple[Any, ...], state: dict[str, Any]) -> PexecError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class PluginError(PexecError, ValueError):
+    """The plugin itself is unusable: its source does not compile, its top level throws, a function is missing, or a
+    memory image does not belong to this engine. `JSError` is the sibling for a function that throws while it runs.
+
+    Attributes:
+        file, line, column: where in the plugin's source, from 1, or None where that is not known.
+    """
+
+    def __init__(
+        self, text: str, *, file: str | None = None, line: int | None = None, column: int | None = None
+    ) -> None:
+        super().__init__(text)
+        self.file = file
+        self.line = line
+        self.column = column
+
+
+class JSError(PexecError, RuntimeError):
+    """The plugin's function threw, or its promise was rejected. A plugin that cannot even be loaded is a `PluginError`.
+
+    Attributes:
+        name: the JavaScript error's name, such as ``"TypeError"``; ``"throw"`` for a thrown value that is no Error.
+        message: its message, or the thrown value as text.
+        js_stack: the JavaScript stack, one ``at function (file:line:column)`` a line; empty where there is none.
+        file, line, column: the innermost frame of that stack that lies in a file, from 1, or None.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        message: str,
+        js_stack: str = "",
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        where = f" (at {file}:{line}:{column})" if file is not None else ""
+        super().__init__(f"{name}: {message}{where}")
+        self.name = name
+        self.message = message
+        self.js_stack = js_stack
+        self.file = file
+        self.line = line
+        self.column = column
+
+
+class InvalidDocument(PexecError, ValueError):
+    """The document is not JSON, or larger than the limits allow; the plugin's function was not called.
+
+    Attributes:
+        offset: byte offset of the first byte that cannot be JSON, or None where the document was refused unread.
+    """
+
+    def __init__(self, text: str, *, offset: int | None = None) -> None:
+        super().__init__(text if offset is None else f"{text} (at byte {offset})")
+        self.offset = offset
+
+
+class JobTimeout(PexecError, TimeoutError):
+    """The job was still running at its deadline (``Limits.time_s``) and was stopped."""
+
+
+class MemoryLimitExceeded(PexecError, MemoryError):
+    """The job asked for more linear memory than ``Limits.memory_bytes`` and did not recover from the refusal."""
+
+
+class FuelExhausted(PexecError, RuntimeError):
+    """The job used up its budget of instructions."""
+
+
+class OutputTooLarge(PexecError, ValueError):
+    """The result is larger than ``Limits.output_bytes``."""
+
+
+class WorkerCrashed(PexecError, BrokenProcessPool):
+    """The worker process that ran the job died. Only the job it was running fails with this."""

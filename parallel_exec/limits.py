@@ -1,0 +1,63 @@
+"""What a job may use: time, memory, sizes; and what it sees of chance and time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+_LEAST_MEMORY = 4 * MIB
+_MOST_MEMORY = 4096 * MIB - 65536
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds on one job. Every sandbox and every pool has some; the defaults suit documents of up to tens of MB.
+
+    Attributes:
+        time_s: seconds of wall-clock time a job may run, reading and writing included; None for no deadline.
+        memory_bytes: bytes of linear memory, engine and plugin included (4 MiB to 4 GiB less one page).
+        output_bytes: bytes of JSON that a job may return.
+        document_bytes: bytes of JSON that a job may be given.
+        console_bytes: bytes of console output kept per job; what exceeds it is dropped and said to be.
+        seed: pins ``Math.random`` (an integer of 64 bits); None for a fresh seed per job.
+        time: pins the clock, in seconds since 1970 UTC; None for the time at which the job starts.
+
+    Raises:
+        ValueError: a value is out of its range; the message names the field.
+
+    >>> Limits(time_s=0.5, memory_bytes=64 << 20).time_s
+    0.5
+    >>> Limits(time_s=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: Limits.time_s must be a number of seconds above 0, or None; got 0
+    """
+
+    time_s: float | None = 10.0
+    memory_bytes: int = 256 * MIB
+    output_bytes: int = 64 * MIB
+    document_bytes: int = 128 * MIB
+    console_bytes: int = 64 * 1024
+    seed: int | None = None
+    time: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.time_s is not None and not (_is_number(self.time_s) and 0 < self.time_s < 1e9):
+            raise ValueError(f"Limits.time_s must be a number of seconds above 0, or None; got {self.time_s!r}")
+        _whole(self.memory_bytes, "memory_bytes", _LEAST_MEMORY, _MOST_MEMORY)
+        _whole(self.output_bytes, "output_bytes", 1, _MOST_MEMORY)
+        _whole(self.document_bytes, "document_bytes", 1, _MOST_MEMORY)
+        _whole(self.console_bytes, "console_bytes", 0, 64 * MIB)
+        if self.seed is not None:
+            _whole(self.seed, "seed", -(1 << 63), (1 << 64) - 1)
+        if self.time is not None and not (_is_number(self.time) and abs(self.time) < 8.64e12):
+            raise ValueError(f"Limits.time must be seconds since 1970 within JavaScript's range; got {self.time!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _whole(value: object, field: str, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"Limits.{field} must be an integer from {least} to {most}; got {value!r}")
