@@ -1,0 +1,229 @@
+/* The engine: QuickJS-ng and what we put around it, one translation unit, so that our code sees the engine's shapes, objects
+ * and parser without a patch to them. The exports at the end are all that the host calls; parallel_exec/sandbox/instance.py
+ * is the other side.
+ *
+ * A sandbox's life: engine_start() once, engine_load() with the plugin's source, engine_job() for samples if there are any,
+ * engine_freeze(); then the host captures linear memory. From there on every job is engine_job() on a copy of that image. */
+#include "mailbox.h"
+#include "allocator.h"
+#include "libc.h"
+
+#include "quickjs.c"
+/* quickjs.c forbids these names to the code after it. */
+#undef malloc
+#undef free
+#undef realloc
+
+struct mailbox mailbox_;
+
+#include "report.h"
+#include "console.h"
+#include "plugin.h"
+
+#define EXPORT(name) __attribute__((export_name(#name))) name
+
+/* Bytes of shadow stack that JavaScript may use. The linker gives the stack STACK_RESERVE more (scripts/build_guest.py), for
+ * the leaves that do not check; wasmtime's own stack limit lies above both, so deep recursion is a RangeError, not a trap. */
+#ifndef PEXEC_JS_STACK
+#define PEXEC_JS_STACK (192 * 1024)
+#endif
+
+/* A collection walks every object of the image and of the document, some 100 us for a common job, and a reset makes all
+ * memory new anyway: so none is due before a job has allocated this much. */
+#define GC_HEADROOM (16u << 20)
+
+static JSRuntime *rt;
+static JSContext *ctx;
+static bool reseed_hashes;                   /* false if the image holds a Map or Set, hashed with the image's seed */
+static JSValue job_document, job_result;
+
+static void *engine_calloc(void *opaque, size_t count, size_t size) { (void)opaque; return heap_calloc(count, size); }
+static void *engine_malloc(void *opaque, size_t size) { (void)opaque; return heap_alloc(size); }
+static void engine_free(void *opaque, void *p) { (void)opaque; heap_free(p); }
+static void *engine_realloc(void *opaque, void *p, size_t size) { (void)opaque; return heap_realloc(p, size); }
+
+static int on_interrupt(JSRuntime *runtime, void *opaque)
+{
+    (void)runtime, (void)opaque;
+    /* Once stopped, stopped: a plugin that catches what it can and goes on is stopped again at its next poll. */
+    if (mailbox_.deadline == mailbox_.job)
+        interrupted = true;
+    return interrupted;
+}
+
+static void job_begin(void)
+{
+    interrupted = false;
+    mailbox_.memory_wanted = 0;
+    mailbox_.output_ptr = mailbox_.output_len = 0;
+    console.len = console.dropped = 0;
+    ctx->random_state = mailbox_.seed ? mailbox_.seed : 1;
+    if (reseed_hashes)
+        ctx->hash_seed = (uint32_t)xorshift64star(&ctx->random_state);
+    ctx->time_origin = mailbox_.time_ms;
+    job_document = job_result = JS_UNDEFINED;
+}
+
+static void job_end(uint32_t status)
+{
+    /* The deadline holds whatever the plugin made of the interrupt. */
+    mailbox_.status = interrupted ? JOB_TIMED_OUT : status;
+    mailbox_.console_ptr = (uint32_t)(uintptr_t)console.records;
+    mailbox_.console_len = console.len;
+    mailbox_.console_dropped = console.dropped;
+    mailbox_.input_ptr = heap_claim_address();
+    mailbox_.high_water = heap.high_water;
+    mailbox_.heap_used = heap.used;
+}
+
+uint32_t EXPORT(mailbox)(void) { return (uint32_t)(uintptr_t)&mailbox_; }
+
+/* Make the runtime and its one context. */
+void EXPORT(engine_start)(void)
+{
+    static const JSMallocFunctions functions = {
+        engine_calloc, engine_malloc, engine_free, engine_realloc, heap_usable_size,
+    };
+    heap_start();
+    rt = JS_NewRuntime2(&functions, NULL);
+    if (!rt)
+        __builtin_trap();
+    JS_SetMaxStackSize(rt, PEXEC_JS_STACK);
+    JS_SetInterruptHandler(rt, on_interrupt, NULL);
+    ctx = JS_NewContext(rt);
+    if (!ctx || console_install(ctx) < 0)
+        __builtin_trap();
+    plugin_namespace = JS_UNDEFINED;
+    reseed_hashes = true;
+    job_begin();
+    job_end(JOB_OK);
+}
+
+/* Load the plugin whose source is the input, under the file name in mailbox.name. */
+void EXPORT(engine_load)(void)
+{
+    job_begin();
+    char *source = heap_claim(mailbox_.input_len + MAILBOX_PADDING);
+    if (!source) {
+        job_end(JOB_OUT_OF_MEMORY);
+        return;
+    }
+    source[mailbox_.input_len] = 0;
+    char file[MAILBOX_NAME_SIZE + 1];
+    memcpy(file, mailbox_.name, mailbox_.name_len);
+    file[mailbox_.name_len] = 0;
+    uint32_t status = plugin_load(ctx, source, mailbox_.input_len, file, mailbox_.kind);
+    heap_free(source);
+    job_end(status);
+}
+
+static bool image_holds_hash_tables(void)
+{
+    struct list_head *el;
+    list_for_each(el, &rt->gc_obj_list) {
+        JSGCObjectHeader *header = list_entry(el, JSGCObjectHeader, link);
+        if (js_rc(header)->gc_obj_type != JS_GC_OBJ_TYPE_JS_OBJECT)
+            continue;
+        uint32_t class_id = ((JSObject *)header)->class_id;
+        if (class_id == JS_CLASS_MAP || class_id == JS_CLASS_SET || class_id == JS_CLASS_WEAKMAP || class_id == JS_CLASS_WEAKSET)
+            return true;
+    }
+    return false;
+}
+
+/* Make the state ready to be captured: nothing that only the load or a sample needed stays. */
+void EXPORT(engine_freeze)(void)
+{
+    job_begin();
+    heap_free(console.records);
+    memset(&console, 0, sizeof(console));
+    JS_RunGC(rt);
+    JS_SetGCThreshold(rt, rt->malloc_state.malloc_size + GC_HEADROOM);
+    reseed_hashes = !image_holds_hash_tables();
+    memset(&mailbox_, 0, sizeof(mailbox_));
+    heap.high_water = heap.end;
+    job_end(JOB_OK);
+}
+
+/* The three parts of a job. Each returns true if the next one is to run; otherwise the job has ended. */
+
+static bool job_read(void)
+{
+    job_begin();
+    char *text = heap_claim(mailbox_.input_len + MAILBOX_PADDING);
+    if (!text) {
+        job_end(JOB_OUT_OF_MEMORY);
+        return false;
+    }
+    memset(text + mailbox_.input_len, 0, MAILBOX_PADDING);
+    JSParseState parser;
+    js_parse_init(ctx, &parser, text, mailbox_.input_len, "document", 1);
+    job_document = JS_EXCEPTION;
+    if (!json_next_token(&parser))
+        job_document = json_parse_value(&parser, NULL);
+    if (!JS_IsException(job_document) && parser.token.val != TOK_EOF) {
+        JS_FreeValue(ctx, job_document);
+        js_parse_error(&parser, "unexpected data at the end");
+        job_document = JS_EXCEPTION;
+    }
+    if (JS_IsException(job_document)) {
+        mailbox_.error_offset = (uint32_t)(parser.token.ptr - parser.buf_start);
+        uint32_t status = report_exception(ctx);
+        job_end(status == JOB_THREW ? JOB_BAD_DOCUMENT : status);
+        return false;
+    }
+    heap_free(text);
+    return true;
+}
+
+static bool job_invoke(void)
+{
+    JSValue function = plugin_function(ctx, mailbox_.name, mailbox_.name_len);
+    if (JS_IsException(function)) {
+        job_end(report_exception(ctx));
+        return false;
+    }
+    if (!JS_IsFunction(ctx, function)) {
+        job_end(JOB_NO_FUNCTION);
+        return false;
+    }
+    bool pending;
+    job_result = settle(ctx, JS_Call(ctx, function, JS_UNDEFINED, 1, vc(&job_document)), &pending);
+    if (pending || JS_IsException(job_result)) {
+        job_end(pending ? JOB_PENDING : report_exception(ctx));
+        return false;
+    }
+    return true;
+}
+
+static void job_write(void)
+{
+    size_t len = 0;
+    const char *text = NULL;
+    JSValue json = JS_JSONStringify(ctx, job_result, JS_UNDEFINED, JS_UNDEFINED);
+    if (JS_IsUndefined(json)) {
+        text = "null";
+        len = 4;
+    } else if (!JS_IsException(json)) {
+        text = JS_ToCStringLen(ctx, &len, json);
+    }
+    if (!text) {
+        job_end(report_exception(ctx));
+        return;
+    }
+    mailbox_.output_ptr = (uint32_t)(uintptr_t)text;
+    mailbox_.output_len = (uint32_t)len;
+    job_end(len > mailbox_.output_limit ? JOB_OUTPUT_TOO_LARGE : JOB_OK);
+}
+
+/* One job: parse the document, call the function, write the result. */
+void EXPORT(engine_job)(void)
+{
+    if (job_read() && job_invoke())
+        job_write();
+}
+
+/* The same in three calls, so that a profile can time each. After one that failed the next must not be called. */
+void EXPORT(engine_read)(void) { if (job_read()) job_end(JOB_OK); }
+void EXPORT(engine_invoke)(void) { if (job_invoke()) job_end(JOB_OK); }
+void EXPORT(engine_write)(void) { job_write(); }

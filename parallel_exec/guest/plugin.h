@@ -1,0 +1,108 @@
+/* Loading a plugin, a script or an ES module without imports, and finding its functions. */
+#ifndef PEXEC_PLUGIN_H
+#define PEXEC_PLUGIN_H
+
+static JSValue plugin_namespace;             /* a module's exports; undefined for a script */
+
+/* Run the jobs of promises until `value`, if it is a promise, has settled; return its result or throw its reason. */
+static JSValue settle(JSContext *ctx, JSValue value, bool *pending)
+{
+    *pending = false;
+    while (JS_PromiseState(ctx, value) == JS_PROMISE_PENDING) {
+        JSContext *job_ctx;
+        int ran = JS_ExecutePendingJob(ctx->rt, &job_ctx);
+        if (ran < 0 && interrupted) {
+            JS_FreeValue(ctx, value);
+            return JS_EXCEPTION;
+        }
+        if (ran == 0) {
+            JS_FreeValue(ctx, value);
+            *pending = true;
+            return JS_UNDEFINED;
+        }
+    }
+    int state = JS_PromiseState(ctx, value);
+    if (state != JS_PROMISE_FULFILLED && state != JS_PROMISE_REJECTED)
+        return value;
+    JSValue result = JS_PromiseResult(ctx, value);
+    JS_FreeValue(ctx, value);
+    return state == JS_PROMISE_FULFILLED ? result : JS_Throw(ctx, result);
+}
+
+static JSValue plugin_compile(JSContext *ctx, const char *source, size_t len, const char *file, int type)
+{
+    return JS_Eval(ctx, source, len, file, type | JS_EVAL_FLAG_COMPILE_ONLY);
+}
+
+/* The line that a syntax error names, as the engine writes it in the stack: "    at FILE:LINE:COLUMN". */
+static int error_line(JSContext *ctx, JSValueConst error, const char *file)
+{
+    JSValue stack = JS_GetProperty(ctx, error, JS_ATOM_stack);
+    const char *text = JS_IsString(stack) ? JS_ToCString(ctx, stack) : NULL;
+    int line = 0;
+    if (text) {
+        size_t skip = strlen("    at ") + strlen(file) + 1;
+        if (strlen(text) > skip)
+            line = atoi(text + skip);
+    }
+    JS_FreeCString(ctx, text);
+    JS_FreeValue(ctx, stack);
+    return line;
+}
+
+/* Compile as a script and, if that fails, as a module. If both fail, the error that lies further into the source is the
+ * plugin's: the other one only says that this is not that kind of source. */
+static JSValue plugin_compile_auto(JSContext *ctx, const char *source, size_t len, const char *file)
+{
+    JSValue code = plugin_compile(ctx, source, len, file, JS_EVAL_TYPE_GLOBAL);
+    if (!JS_IsException(code))
+        return code;
+    JSValue script_error = JS_GetException(ctx);
+    code = plugin_compile(ctx, source, len, file, JS_EVAL_TYPE_MODULE);
+    if (JS_IsException(code)) {
+        JSValue module_error = JS_GetException(ctx);
+        bool module_further = !interrupted && error_line(ctx, module_error, file) > error_line(ctx, script_error, file);
+        JS_Throw(ctx, module_further ? module_error : script_error);
+        JS_FreeValue(ctx, module_further ? script_error : module_error);
+        return code;
+    }
+    JS_FreeValue(ctx, script_error);
+    return code;
+}
+
+static uint32_t plugin_load(JSContext *ctx, const char *source, size_t len, const char *file, uint32_t kind)
+{
+    JSValue code = kind == LOAD_AUTO ? plugin_compile_auto(ctx, source, len, file)
+                                     : plugin_compile(ctx, source, len, file,
+                                                      kind == LOAD_MODULE ? JS_EVAL_TYPE_MODULE : JS_EVAL_TYPE_GLOBAL);
+    if (JS_IsException(code))
+        return report_exception(ctx);
+    JSModuleDef *module = JS_VALUE_GET_TAG(code) == JS_TAG_MODULE ? JS_VALUE_GET_PTR(code) : NULL;
+    bool pending;
+    JSValue result = settle(ctx, JS_EvalFunction(ctx, code), &pending);
+    if (JS_IsException(result))
+        return report_exception(ctx);
+    JS_FreeValue(ctx, result);
+    if (pending)
+        return JOB_PENDING;
+    if (module) {
+        plugin_namespace = JS_GetModuleNamespace(ctx, module);
+        if (JS_IsException(plugin_namespace))
+            return report_exception(ctx);
+    }
+    return JOB_OK;
+}
+
+/* The plugin's function of that name: an export of a module; a global, or a top-level const or let, of a script. */
+static JSValue plugin_function(JSContext *ctx, const char *name, size_t len)
+{
+    JSAtom atom = JS_NewAtomLen(ctx, name, len);
+    if (atom == JS_ATOM_NULL)
+        return JS_EXCEPTION;
+    JSValue function = JS_IsUndefined(plugin_namespace) ? JS_GetGlobalVar(ctx, atom, false)
+                                                        : JS_GetProperty(ctx, plugin_namespace, atom);
+    JS_FreeAtom(ctx, atom);
+    return function;
+}
+
+#endif

@@ -1,0 +1,104 @@
+/* How an error leaves the sandbox: as a record in the output area. Three texts, each a length (u32) and its UTF-8 bytes: name,
+ * message and stack. They are cut here, so that a plugin cannot use its error message as a way around the output limit. */
+#ifndef PEXEC_REPORT_H
+#define PEXEC_REPORT_H
+
+#define REPORT_TEXT_MAX 16384u
+
+static void report_text(DynBuf *out, const char *text, size_t len)
+{
+    if (len > REPORT_TEXT_MAX) {
+        len = REPORT_TEXT_MAX;
+        while (len > 0 && ((uint8_t)text[len] & 0xc0) == 0x80)
+            len--;                           /* not in the middle of a character */
+    }
+    dbuf_put_u32(out, (uint32_t)len);
+    dbuf_put(out, text, len);
+}
+
+/* Append a value as text. Reading it may run the plugin's code again (getters, toString): that happens under the job's
+ * deadline, and whatever it throws in its turn is dropped. */
+static void report_value(JSContext *ctx, DynBuf *out, JSValue value, const char *otherwise)
+{
+    size_t len = 0;
+    const char *text = NULL;
+    if (!JS_IsException(value) && !JS_IsUndefined(value))
+        text = JS_ToCStringLen(ctx, &len, value);
+    JS_FreeValue(ctx, value);
+    if (text) {
+        report_text(out, text, len);
+        JS_FreeCString(ctx, text);
+    } else {
+        JS_FreeValue(ctx, JS_GetException(ctx));
+        report_text(out, otherwise, strlen(otherwise));
+    }
+}
+
+static void report_to_mailbox(DynBuf *out)
+{
+    mailbox_.output_ptr = (uint32_t)(uintptr_t)out->buf;
+    mailbox_.output_len = out->error ? 0 : (uint32_t)out->size;
+}
+
+static void report_plain(JSContext *ctx, const char *name, const char *message)
+{
+    DynBuf out;
+    js_dbuf_init(ctx, &out);
+    report_text(&out, name, strlen(name));
+    report_text(&out, message, strlen(message));
+    report_text(&out, "", 0);
+    report_to_mailbox(&out);
+}
+
+static bool is_out_of_memory(JSContext *ctx, JSValueConst error)
+{
+    if (!mailbox_.memory_wanted)
+        return false;
+    if (JS_IsNull(error))
+        return true;                         /* not even the error object could be made */
+    if (!JS_IsError(error))
+        return false;
+    JSValue message = JS_GetProperty(ctx, error, JS_ATOM_message);
+    const char *text = JS_ToCString(ctx, message);
+    bool result = text && strstr(text, "out of memory");
+    if (!text)
+        JS_FreeValue(ctx, JS_GetException(ctx));
+    JS_FreeCString(ctx, text);
+    JS_FreeValue(ctx, message);
+    return result;
+}
+
+static bool interrupted;                     /* the interrupt handler has stopped this job */
+
+/* Report the pending exception and say what it means for the job. */
+static uint32_t report_exception(JSContext *ctx)
+{
+    JSValue error = JS_GetException(ctx);
+    if (interrupted) {
+        JS_FreeValue(ctx, error);
+        return JOB_TIMED_OUT;
+    }
+    if (is_out_of_memory(ctx, error)) {
+        JS_FreeValue(ctx, error);
+        return interrupted ? JOB_TIMED_OUT : JOB_OUT_OF_MEMORY;
+    }
+    DynBuf out;
+    js_dbuf_init(ctx, &out);
+    if (JS_IsError(error)) {
+        report_value(ctx, &out, JS_GetProperty(ctx, error, JS_ATOM_name), "Error");
+        report_value(ctx, &out, JS_GetProperty(ctx, error, JS_ATOM_message), "");
+        report_value(ctx, &out, JS_GetProperty(ctx, error, JS_ATOM_stack), "");
+    } else {
+        report_text(&out, "throw", 5);
+        if (JS_IsSymbol(error))
+            report_text(&out, "[symbol]", 8);
+        else
+            report_value(ctx, &out, js_dup(error), "[a value that cannot be shown]");
+        report_text(&out, "", 0);
+    }
+    JS_FreeValue(ctx, error);
+    report_to_mailbox(&out);
+    return interrupted ? JOB_TIMED_OUT : JOB_THREW;
+}
+
+#endif
