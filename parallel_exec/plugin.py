@@ -1,0 +1,171 @@
+"""Plugins and their functions: small picklable values that name JavaScript source; what runs it is a sandbox or a pool."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from .documents import encode
+from .errors import PluginError
+from .sandbox import MemoryImage, Sandbox
+
+Kind = Literal["auto", "script", "module"]
+Output = Literal["value", "bytes"]
+
+_KEPT_IMAGES = 32
+_KEPT_SANDBOXES = 8
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """JavaScript source that somebody else wrote: a script, or an ES module without imports.
+
+    Args:
+        source: the JavaScript.
+        name: its file name, as it appears in stacks and messages.
+        kind: ``"script"``, ``"module"``, or ``"auto"`` to find out by compiling it.
+
+    A plugin is compiled when its image is first needed, not when this object is made.
+
+    >>> plugin = Plugin("export const double = x => 2 * x", name="double.js")
+    >>> plugin.function("double")(21)
+    42
+    """
+
+    source: str
+    name: str = "plugin.js"
+    kind: Kind = "auto"
+
+    def __post_init__(self) -> None:
+        for field, value in (("source", self.source), ("name", self.name)):
+            if not isinstance(value, str):
+                raise TypeError(f"Plugin.{field} must be a str, not {type(value).__name__}")
+        if self.kind not in ("auto", "script", "module"):
+            raise ValueError(f"Plugin.kind must be 'auto', 'script' or 'module'; got {self.kind!r}")
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, name: str | None = None, kind: Kind | None = None) -> Self:
+        """Read a plugin from a UTF-8 file. A name that ends in ``.mjs`` is a module unless `kind` says otherwise.
+
+        Raises:
+            PluginError: the file cannot be read or is not UTF-8.
+        """
+        file = Path(path)
+        try:
+            source = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise PluginError(f"cannot read the plugin: {error.strerror}").at(plugin=os.fspath(path)) from None
+        except UnicodeDecodeError as error:
+            raise PluginError(f"the plugin is not UTF-8 text (byte {error.start})").at(plugin=os.fspath(path)) from None
+        return cls(source, name or file.name, kind or ("module" if file.suffix == ".mjs" else "auto"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of everything that makes the plugin what it is."""
+        text = "\0".join((self.kind, self.name, self.source))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def function(self, name: str, *, output: Output = "value") -> PluginFunction:
+        """Return a handle to one of the plugin's functions; whether it exists is found out at the first call.
+
+        Args:
+            name: a top-level function of a script, or an export of a module.
+            output: ``"value"`` to get results as Python values, ``"bytes"`` to get them as JSON text.
+        """
+        return PluginFunction(self, name, output)
+
+    def image(self, *, samples: Iterable[Any] = (), function: str | None = None) -> MemoryImage:
+        """Return the plugin's memory image; without samples, the one that this process has captured before, if it has.
+
+        Args:
+            samples: documents to run through `function` before the capture (see `MemoryImage.capture`).
+
+        Raises:
+            PluginError: the plugin cannot be loaded, or a sample fails.
+        """
+        warm_up = [bytes(encode(sample)) for sample in samples]
+        if warm_up:
+            return MemoryImage.capture(
+                self.source, name=self.name, kind=self.kind, samples=warm_up, function=function
+            )
+        return _images.get(self)
+
+
+class _Images:
+    """The images captured in this process, the most recently used last."""
+
+    def __init__(self) -> None:
+        self._images: OrderedDict[Plugin, MemoryImage] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, plugin: Plugin) -> MemoryImage:
+        with self._lock:
+            image = self._images.get(plugin)
+            if image is not None:
+                self._images.move_to_end(plugin)
+                return image
+        image = MemoryImage.capture(plugin.source, name=plugin.name, kind=plugin.kind)
+        with self._lock:
+            self._images[plugin] = image
+            if len(self._images) > _KEPT_IMAGES:
+                self._images.popitem(last=False)
+        return image
+
+
+_images = _Images()
+
+
+class _ThreadSandboxes(threading.local):
+    """This thread's sandboxes, the most recently used last."""
+
+    def __init__(self) -> None:
+        self.sandboxes: OrderedDict[Plugin, Sandbox] = OrderedDict()
+
+    def get(self, plugin: Plugin) -> Sandbox:
+        sandbox = self.sandboxes.get(plugin)
+        if sandbox is None:
+            sandbox = self.sandboxes[plugin] = Sandbox(plugin)
+            if len(self.sandboxes) > _KEPT_SANDBOXES:
+                self.sandboxes.popitem(last=False)[1].close()
+        else:
+            self.sandboxes.move_to_end(plugin)
+        return sandbox
+
+
+_sandboxes = _ThreadSandboxes()
+
+
+@dataclass(frozen=True)
+class PluginFunction:
+    """One function of a plugin. Calling it runs it in this thread's sandbox, under the default limits; a pool runs it in a
+    worker: ``pool.submit(function, document)``.
+
+    >>> import pickle
+    >>> function = Plugin("const hello = who => `Hello, ${who}!`").function("hello", output="bytes")
+    >>> pickle.loads(pickle.dumps(function))("world")
+    b'"Hello, world!"'
+    """
+
+    plugin: Plugin
+    name: str
+    output: Output = "value"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise TypeError(f"a function's name must be a non-empty str, not {self.name!r}")
+        if self.output not in ("value", "bytes"):
+            raise ValueError(f"output must be 'value' or 'bytes'; got {self.output!r}")
+
+    def __call__(self, document: Any) -> Any:
+        """Run the function on a document in this thread's sandbox and return its result (see `Sandbox.call`)."""
+        sandbox = _sandboxes.get(self.plugin)
+        if self.output == "bytes":
+            return sandbox.call_bytes(self.name, document)
+        return sandbox.call(self.name, document)

@@ -1,0 +1,7 @@
+"""One sandbox in this process: the engine, a plugin's memory image, and jobs that start from it and are reset after it."""
+
+from .engine import Engine
+from .image import MemoryImage
+from .sandbox import Sandbox
+
+__all__ = ["Engine", "MemoryImage", "Sandbox"]

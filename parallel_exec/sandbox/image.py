@@ -1,0 +1,267 @@
+"""A plugin's memory image: linear memory as it is once the engine has started and the plugin is loaded.
+
+Every job starts from it. An image is data, not code: it belongs to one build of the engine and needs no compilation of its own.
+
+The file format (all integers little-endian): magic ``PEXECIMG``, format version (u32), length of the header (u32), SHA-256 of
+everything after it (32 bytes), the header (JSON: engine build id, plugin name, memory size, globals, addresses, runs), zero bytes
+up to a multiple of 64, and the runs' bytes one after another. Pages that are all zero are not stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import struct
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from ..errors import PexecError, PluginError
+from ..limits import Limits
+from . import outcome
+from .engine import Engine
+from .instance import Instance, MemoryRefused
+from .mailbox import INPUT_PADDING, Kind, Request, Status
+from .raw import Trapped
+from .reset import Plan
+from .watchdog import Watchdog
+
+MAGIC = b"PEXECIMG"
+VERSION = 1
+_HEAD = struct.Struct("<8s2I32s")
+_PAGE = 4096
+_ZERO_PAGE = bytes(_PAGE)
+_ALIGN = 64
+
+SourceKind = Literal["auto", "script", "module"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MemoryImage:
+    """Linear memory with a plugin loaded, ready to be copied into an instance.
+
+    Attributes:
+        plugin_name: the plugin's file name, for messages.
+        build_id: the engine build that the image belongs to.
+        memory_size: bytes of linear memory, a multiple of 64 KiB.
+        globals: values of the engine's exported mutable globals.
+        input_ptr: address in linear memory at which a job's document goes.
+        runs: the non-zero pages: ascending, disjoint runs of (address, bytes).
+
+    >>> image = MemoryImage.capture("function twice(x) { return 2 * x }", name="twice.js")
+    >>> MemoryImage.from_bytes(image.to_bytes()).plugin_name
+    'twice.js'
+    """
+
+    plugin_name: str
+    build_id: str
+    memory_size: int
+    globals: dict[str, int]
+    input_ptr: int
+    runs: Sequence[tuple[int, memoryview]]
+    plan: Plan = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plan", Plan(self))
+
+    @classmethod
+    def capture(
+        cls,
+        source: str,
+        *,
+        name: str,
+        kind: SourceKind = "auto",
+        samples: Iterable[bytes] = (),
+        function: str | None = None,
+        limits: Limits | None = None,
+    ) -> MemoryImage:
+        """Start the engine, load the plugin, run it on the samples, and capture linear memory.
+
+        Args:
+            source: the plugin's JavaScript.
+            name: its file name, as it appears in stacks and messages.
+            kind: ``"script"``, ``"module"``, or ``"auto"`` to find out by compiling it.
+            samples: documents (JSON text) to run through `function` before the capture, so that what the engine learns
+                from them is in the image. What the function leaves behind in the plugin's own variables is, too.
+            function: the function to run on the samples; required with them.
+            limits: bounds on the load and on each sample's run.
+
+        Raises:
+            PluginError: the source does not compile, its top level throws, or a sample fails.
+            JobTimeout, MemoryLimitExceeded: the load exceeds the limits.
+        """
+        limits = limits or Limits()
+        try:
+            loader = _Loader(limits)
+            loader.run("engine_start")
+            loader.load(source, name, kind)
+            for index, sample in enumerate(samples):
+                if function is None:
+                    raise ValueError("samples need the name of the function that is to run on them")
+                loader.warm_up(function, sample, index)
+            loader.run("engine_freeze")
+            return loader.image(name)
+        except PexecError as error:
+            raise error.at(plugin=name) from None
+
+    def to_bytes(self) -> bytes:
+        """Return the image in its file format."""
+        header = orjson.dumps(
+            {
+                "build_id": self.build_id,
+                "plugin_name": self.plugin_name,
+                "memory_size": self.memory_size,
+                "globals": self.globals,
+                "input_ptr": self.input_ptr,
+                "runs": [(address, len(content)) for address, content in self.runs],
+            }
+        )
+        header += b" " * (-(_HEAD.size + len(header)) % _ALIGN)
+        body = b"".join((header, *(content for _address, content in self.runs)))
+        return _HEAD.pack(MAGIC, VERSION, len(header), hashlib.sha256(body).digest()) + body
+
+    @classmethod
+    def from_bytes(cls, buffer: Any) -> MemoryImage:
+        """Return the image that `to_bytes` wrote; its runs are views of `buffer` (any bytes-like object), not copies.
+
+        Raises:
+            PluginError: not an image, of another format version or engine build, damaged or cut short.
+        """
+        view = memoryview(buffer).cast("B").toreadonly()
+        if len(view) < _HEAD.size or view[:8] != MAGIC:
+            raise PluginError("not a memory image: it does not begin with PEXECIMG")
+        _magic, version, header_size, digest = _HEAD.unpack_from(view)
+        if version != VERSION:
+            raise PluginError(f"a memory image of format version {version}; this release reads version {VERSION}")
+        body = view[_HEAD.size :]
+        if header_size > len(body) or hashlib.sha256(body).digest() != digest:
+            raise PluginError("the memory image is damaged or cut short: its checksum does not match; capture it again")
+        header = orjson.loads(body[:header_size])
+        if header["build_id"] != Engine.shared().build_id:
+            raise PluginError("the memory image belongs to another build of the engine; capture it again")
+        runs = []
+        position = header_size
+        for address, length in header.pop("runs"):
+            runs.append((address, body[position : position + length]))
+            position += length
+        return cls(runs=tuple(runs), **header)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the image to a file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        target = Path(path)
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(self.to_bytes())
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MemoryImage:
+        """Read an image from a file.
+
+        Raises:
+            PluginError: the file cannot be read, or as `from_bytes` says.
+        """
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise PluginError(f"cannot read the memory image {os.fspath(path)}: {error.strerror}") from None
+        try:
+            return cls.from_bytes(content)
+        except PluginError as error:
+            raise error.at(plugin=os.fspath(path)) from None
+
+
+class _Loader:
+    """An instance on its way to becoming an image."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.engine = Engine.shared()
+        self.instance = Instance(self.engine.module, memory_bytes=limits.memory_bytes, engine=self.engine)
+        self.instance.bind("_initialize")()
+        self.job = 0
+
+    def run(self, export: str, request: Request | None = None, data: bytes = b"") -> int:
+        """Call an export of the guest with `data` as its input, under the deadline; return the status."""
+        self.job += 1
+        instance, limits = self.instance, self.limits
+        request = request or Request("", memory=limits.memory_bytes, output=1, console=0)
+        clock = time.time() if limits.time is None else limits.time
+        seed = secrets.randbits(64) if limits.seed is None else limits.seed & 0xFFFFFFFFFFFFFFFF
+        filled = request.fill(self.job, len(data), seed, clock * 1000.0)
+        instance.view[instance.mailbox : instance.mailbox + len(filled)] = filled
+        if data:
+            address = instance.reply().input_ptr
+            try:
+                instance.grow_to(address + len(data) + INPUT_PADDING)
+            except MemoryRefused as refused:
+                raise outcome.out_of_memory(limits, refused.wanted) from None
+            instance.view[address : address + len(data)] = data
+        watchdog = Watchdog.shared()
+        slot = watchdog.register(self._stop)
+        if limits.time_s is not None:
+            watchdog.arm(slot, self.job, limits.time_s)
+        try:
+            instance.bind(export)()
+        except Trapped as trap:
+            raise PluginError(f"the plugin brings the engine down while it is loaded: {trap}") from None
+        finally:
+            watchdog.unregister(slot)
+        return instance.reply().status
+
+    def _stop(self, job: int) -> None:
+        from .mailbox import DEADLINE_OFFSET, pack_deadline
+
+        address = self.instance.mailbox + DEADLINE_OFFSET
+        self.instance.view[address : address + 4] = pack_deadline(job)
+
+    def load(self, source: str, name: str, kind: SourceKind) -> None:
+        request = Request(name, memory=self.limits.memory_bytes, output=1, console=0, kind=Kind[kind.upper()])
+        try:
+            text = source.encode()
+        except UnicodeEncodeError as error:
+            raise PluginError(f"the plugin's source is not Unicode text: {error.reason}") from None
+        if self.run("engine_load", request, text) != Status.OK:
+            raise outcome.load_error(self.instance, self.instance.reply(), self.limits)
+
+    def warm_up(self, function: str, sample: bytes, index: int) -> None:
+        limits = self.limits
+        request = Request(function, memory=limits.memory_bytes, output=limits.output_bytes, console=0)
+        if self.run("engine_job", request, sample) != Status.OK:
+            error = outcome.job_error(self.instance, self.instance.reply(), limits, function)
+            raise PluginError(f"the warm-up with sample {index} fails: {error}").at(function=function)
+
+    def image(self, name: str) -> MemoryImage:
+        instance = self.instance
+        reply = instance.reply()
+        memory = instance.read(0, instance.size())
+        starts = [start for start in range(0, len(memory), _PAGE) if memory[start : start + _PAGE] != _ZERO_PAGE]
+        runs: list[tuple[int, int]] = []
+        for start in starts:
+            if runs and runs[-1][1] == start:
+                runs[-1] = (runs[-1][0], start + _PAGE)
+            else:
+                runs.append((start, start + _PAGE))
+        view = memoryview(memory)
+        return MemoryImage(
+            plugin_name=name,
+            build_id=self.engine.build_id,
+            memory_size=len(memory),
+            globals=instance.globals(),
+            input_ptr=reply.input_ptr,
+            runs=tuple((start, view[start:end]) for start, end in runs),
+        )

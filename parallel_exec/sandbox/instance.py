@@ -1,0 +1,114 @@
+"""One instance of the engine: its store, its linear memory as the host sees it, and the calls into it."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import wasmtime
+
+from . import raw
+from .engine import Engine
+from .mailbox import Reply, unpack_reply
+
+PAGE = 65536
+_ADDRESS_SPACE = 4 << 30
+
+
+class MemoryRefused(Exception):
+    """Linear memory cannot grow to the size asked for; `wanted` is that size in bytes."""
+
+    def __init__(self, wanted: int) -> None:
+        super().__init__(f"linear memory of {wanted} bytes refused")
+        self.wanted = wanted
+
+
+class Instance:
+    """An instance of the engine module or of a module baked from it; both have the same exports and import nothing.
+
+    Attributes:
+        view: linear memory as bytes. It spans the whole reservation of 4 GiB: only the part below `size()` may be touched.
+        base: address of linear memory in this process; it never changes.
+        mailbox: address of the mailbox in linear memory.
+    """
+
+    def __init__(self, module: wasmtime.Module, *, memory_bytes: int, engine: Engine | None = None) -> None:
+        engine = engine or Engine.shared()
+        self.store = wasmtime.Store(engine.runtime)
+        self.store.set_limits(memory_size=memory_bytes, instances=1, memories=1, tables=4)
+        try:
+            exports = wasmtime.Instance(self.store, module, []).exports(self.store)
+        except wasmtime.WasmtimeError as error:
+            if "memory" in str(error) and "limit" in str(error):
+                raise MemoryRefused(memory_bytes) from None
+            raise
+        memory = exports["memory"]
+        assert isinstance(memory, wasmtime.Memory)
+        self._exports = exports
+        self._memory = memory
+        self.base = ctypes.addressof(memory.data_ptr(self.store).contents)
+        self.view = memoryview((ctypes.c_uint8 * _ADDRESS_SPACE).from_address(self.base)).cast("B")
+        self._known_size = memory.data_len(self.store)
+        locate = exports["mailbox"]
+        assert isinstance(locate, wasmtime.Func)
+        self.mailbox: int = locate(self.store)
+
+    def size(self) -> int:
+        """Return the size of linear memory in bytes, as of now."""
+        self._known_size = self._memory.data_len(self.store)
+        return self._known_size
+
+    def within(self, address: int, length: int) -> bool:
+        """Say whether the range lies in linear memory. The guest's word for an address is never taken unchecked."""
+        end = address + length
+        return end <= self._known_size or end <= self.size()
+
+    def grow_to(self, size: int) -> None:
+        """Make linear memory at least `size` bytes large.
+
+        Raises:
+            MemoryRefused: the store's limit or the machine does not allow it.
+        """
+        if size <= self._known_size or size <= self.size():
+            return
+        if size > _ADDRESS_SPACE:
+            raise MemoryRefused(size)
+        try:
+            self._memory.grow(self.store, (size - self._known_size + PAGE - 1) // PAGE)
+        except wasmtime.WasmtimeError:
+            raise MemoryRefused(size) from None
+        self.size()
+
+    def bind(self, name: str) -> Callable[[], None]:
+        """Return a callable for an export that takes and returns nothing; calling it raises `raw.Trapped` on a trap."""
+        function = self._exports[name]
+        assert isinstance(function, wasmtime.Func)
+        return raw.bind(self.store, function)
+
+    def reply(self) -> Reply:
+        """Read what the guest says of the last call."""
+        return unpack_reply(self.view, self.mailbox)
+
+    def read(self, address: int, length: int) -> bytes:
+        """Copy bytes out of linear memory.
+
+        Raises:
+            ValueError: the range does not lie in linear memory.
+        """
+        if not self.within(address, length):
+            raise ValueError(f"the range {address}+{length} is outside linear memory")
+        return bytes(self.view[address : address + length])
+
+    def globals(self) -> dict[str, int]:
+        """Return the values of the exported mutable globals, all of them i32 (the shadow stack's pointer)."""
+        return {
+            name: item.value(self.store)
+            for name, item in self._exports.items()
+            if isinstance(item, wasmtime.Global) and item.type(self.store).mutable
+        }
+
+    def set_global(self, name: str, value: int) -> None:
+        """Set an exported mutable i32 global."""
+        item = self._exports[name]
+        assert isinstance(item, wasmtime.Global)
+        item.set_value(self.store, wasmtime.Val.i32(value))

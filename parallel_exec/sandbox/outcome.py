@@ -1,0 +1,99 @@
+"""What became of a job: the guest's status and error record as one of this package's errors."""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from ..errors import (
+    InvalidDocument,
+    JobTimeout,
+    JSError,
+    MemoryLimitExceeded,
+    OutputTooLarge,
+    PexecError,
+    PluginError,
+)
+from ..limits import Limits
+from .instance import Instance
+from .mailbox import Reply, Status
+
+_LENGTH = struct.Struct("<I")
+# "    at name (file:line:column)" for a call, "    at file:line:column" for a syntax error
+_FRAME = re.compile(r"^\s*at (?:.*\()?(?P<file>[^()\n]+?):(?P<line>\d+):(?P<column>\d+)\)?$", re.MULTILINE)
+
+
+def read_record(content: bytes) -> tuple[str, str, str]:
+    """Return name, message and stack of an error record (guest/report.h); texts that are missing are empty."""
+    texts = []
+    position = 0
+    while position + _LENGTH.size <= len(content) and len(texts) < 3:
+        (length,) = _LENGTH.unpack_from(content, position)
+        position += _LENGTH.size
+        texts.append(content[position : position + length].decode("utf-8", "replace"))
+        position += length
+    texts += [""] * (3 - len(texts))
+    return texts[0], texts[1], texts[2]
+
+
+def location(stack: str) -> tuple[str | None, int | None, int | None]:
+    """Return file, line and column of the innermost frame of a JavaScript stack that names them.
+
+    >>> location("    at calculate (track.js:3:9)\\n")
+    ('track.js', 3, 9)
+    """
+    found = _FRAME.search(stack)
+    return (found["file"], int(found["line"]), int(found["column"])) if found else (None, None, None)
+
+
+def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -> PexecError:
+    """Return the error that a job's reply, with any status but OK, stands for."""
+    match reply.status:
+        case Status.THREW:
+            name, message, stack = read_record(instance.read(reply.output_ptr, reply.output_len))
+            file, line, column = location(stack)
+            return JSError(name, message, stack, file=file, line=line, column=column)
+        case Status.BAD_DOCUMENT:
+            name, message, _stack = read_record(instance.read(reply.output_ptr, reply.output_len))
+            if name == "RangeError":
+                return InvalidDocument(f"the document is nested too deeply: {message}", offset=reply.error_offset)
+            return InvalidDocument(f"the document is not JSON: {message}", offset=reply.error_offset)
+        case Status.TIMED_OUT:
+            return timeout(limits)
+        case Status.OUT_OF_MEMORY:
+            return out_of_memory(limits, reply.memory_wanted)
+        case Status.OUTPUT_TOO_LARGE:
+            return OutputTooLarge(
+                f"a result of {reply.output_len} bytes exceeds Limits.output_bytes={limits.output_bytes}"
+            )
+        case Status.NO_FUNCTION:
+            return PluginError(
+                f"the plugin has no function {function!r}; a script must declare it at top level, a module must export it"
+            )
+        case Status.PENDING:
+            return JSError("Pending", "the returned promise can never settle: nothing is left to run that could do it")
+    raise AssertionError(f"the engine reports the unknown status {reply.status}")
+
+
+def load_error(instance: Instance, reply: Reply, limits: Limits) -> PexecError:
+    """Return the error that a failed load of a plugin stands for."""
+    if reply.status == Status.THREW:
+        name, message, stack = read_record(instance.read(reply.output_ptr, reply.output_len))
+        file, line, column = location(stack)
+        where = f" (at {file}:{line}:{column})" if file is not None else ""
+        what = "does not compile" if name == "SyntaxError" else "fails while it is loaded"
+        return PluginError(f"the plugin {what}: {name}: {message}{where}", file=file, line=line, column=column)
+    if reply.status == Status.PENDING:
+        return PluginError("the plugin's top level awaits a promise that can never settle")
+    return job_error(instance, reply, limits, "")
+
+
+def timeout(limits: Limits) -> JobTimeout:
+    """Return the error of a job that reached its deadline."""
+    return JobTimeout(f"still running after Limits.time_s={limits.time_s:g} s" if limits.time_s else "stopped")
+
+
+def out_of_memory(limits: Limits, wanted: int) -> MemoryLimitExceeded:
+    """Return the error of a job that asked for more linear memory than its limit."""
+    asked = f"asked for {wanted} bytes of memory in all" if 0 < wanted < 0xFFFFFFFF else "asked for more memory"
+    return MemoryLimitExceeded(f"{asked}; Limits.memory_bytes={limits.memory_bytes}")

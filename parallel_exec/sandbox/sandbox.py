@@ -1,0 +1,215 @@
+"""The sandbox: one plugin's jobs in this process, each from the same memory image."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from ..documents import decode, encode
+from ..errors import InvalidDocument, JSError, PexecError
+from ..limits import Limits
+from . import outcome
+from .console import OnConsole, log_record, records
+from .engine import Engine
+from .image import MemoryImage
+from .instance import Instance, MemoryRefused
+from .mailbox import DEADLINE_OFFSET, INPUT_PADDING, Reply, Request, Status, pack_deadline
+from .raw import Trapped
+from .reset import fill_new
+from .watchdog import Slot, Watchdog
+
+if TYPE_CHECKING:
+    from ..plugin import Plugin
+
+# An instance whose memory a job has blown up beyond the image's by more than this is dropped, not kept for the next job.
+KEEP_MEMORY = 64 << 20
+
+
+class Sandbox:
+    """Runs a plugin's functions over documents, each call from the plugin's memory image, so that no call sees another.
+
+    A sandbox belongs to one thread at a time. It is a context manager; closing it gives its memory back.
+
+    Args:
+        plugin: the plugin, or a memory image of it.
+        limits: bounds on each call.
+        on_console: receives the plugin's console output, record by record, after the call that wrote it; by default it goes to
+            the logger ``parallel_exec.console``.
+
+    Raises:
+        PluginError: the plugin cannot be loaded.
+
+    >>> import parallel_exec as px
+    >>> with px.Sandbox(px.Plugin("function area(d) { return d.width * d.height }")) as sandbox:
+    ...     sandbox.call("area", {"width": 2, "height": 4.5})
+    9
+    """
+
+    def __init__(
+        self, plugin: Plugin | MemoryImage, *, limits: Limits | None = None, on_console: OnConsole | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self._image = plugin if isinstance(plugin, MemoryImage) else plugin.image()
+        self._on_console = on_console or log_record
+        self._watchdog = Watchdog.shared()
+        self._requests: dict[str, Request] = {}
+        self._job = 0
+        self._closed = False
+        self._instance: Instance | None = None
+        self._run: Callable[[], None]
+        self._slot: Slot
+        self._seeds = random.SystemRandom().getrandbits(64)
+        self._open()
+
+    def call(self, function: str, document: Any) -> Any:
+        """Call the plugin's function on a document and return the result as a Python value.
+
+        Args:
+            function: a function that a script declares at its top level or a module exports.
+            document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value.
+
+        Raises:
+            JSError: the function threw. InvalidDocument: the document is not JSON, or too large. JobTimeout,
+            MemoryLimitExceeded, OutputTooLarge: a limit was reached. PluginError: there is no such function.
+        """
+        return decode(self.call_bytes(function, document))
+
+    def call_bytes(self, function: str, document: Any) -> bytes:
+        """Like `call`, but return the result as JSON text, never decoded."""
+        try:
+            return self._call(function, encode(document))
+        except PexecError as error:
+            raise error.at(plugin=self._image.plugin_name, function=function) from None
+
+    def close(self) -> None:
+        """Give the sandbox's memory back. Calling it again does nothing; any other call raises ValueError."""
+        self._closed = True
+        self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # __init__ did not get as far
+            self._drop()
+
+    def _call(self, function: str, text: bytes | bytearray | memoryview) -> bytes:
+        limits = self.limits
+        length = len(text)
+        if length > limits.document_bytes:
+            raise InvalidDocument(f"a document of {length} bytes exceeds Limits.document_bytes={limits.document_bytes}")
+        instance = self._instance or self._open()
+        input_end = self._put(instance, function, text, length)
+        slot = self._slot
+        if limits.time_s is not None:
+            self._watchdog.arm(slot, self._job, limits.time_s)
+        try:
+            self._run()
+        except Trapped as trap:
+            slot.due = math.inf
+            raise self._trapped(instance, trap) from None
+        except BaseException:
+            self._drop()  # interrupted between call and reply: its state is unknown
+            raise
+        slot.due = math.inf
+        reply = instance.reply()
+        try:
+            if reply.status != Status.OK:
+                raise outcome.job_error(instance, reply, limits, function)
+            return instance.read(reply.output_ptr, reply.output_len)
+        finally:
+            self._finish(instance, reply, input_end)
+
+    def _put(self, instance: Instance, function: str, text: bytes | bytearray | memoryview, length: int) -> int:
+        """Write request and document into linear memory; return the address at which the document's room ends."""
+        limits = self.limits
+        request = self._requests.get(function)
+        if request is None:
+            request = self._request(function)
+        self._job = self._job % 0xFFFFFFFF + 1
+        seed = limits.seed
+        if seed is None:
+            # A Weyl sequence from a random start; the engine's generator mixes it (xorshift64*).
+            self._seeds = seed = (self._seeds + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        else:
+            seed &= 0xFFFFFFFFFFFFFFFF
+        clock = time.time() if limits.time is None else limits.time
+        filled = request.fill(self._job, length, seed, clock * 1000.0)
+        address = self._image.input_ptr
+        end = address + length + INPUT_PADDING
+        try:
+            instance.grow_to(end)
+        except MemoryRefused as refused:
+            raise outcome.out_of_memory(limits, refused.wanted) from None
+        view = instance.view
+        view[instance.mailbox : instance.mailbox + len(filled)] = filled
+        view[address : address + length] = text
+        return end
+
+    def _finish(self, instance: Instance, reply: Reply, input_end: int) -> None:
+        """Hand out the console's records and make the sandbox ready for the next job."""
+        console = None
+        if reply.console_len or reply.console_dropped:
+            console = instance.read(reply.console_ptr, min(reply.console_len, self.limits.console_bytes))
+        image = self._image
+        if reply.status == Status.OUT_OF_MEMORY or reply.high_water - image.memory_size > KEEP_MEMORY:
+            self._drop()
+        else:
+            image.plan.apply(instance, min(max(reply.high_water, input_end), instance.size()))
+        if console is not None:
+            for level, line in records(console, reply.console_dropped):
+                self._on_console(level, line)
+
+    def _trapped(self, instance: Instance, trap: Trapped) -> PexecError:
+        reply = instance.reply()
+        self._drop()
+        if trap.stack_overflow:
+            return JSError("RangeError", "the native stack is exhausted")
+        if reply.memory_wanted:
+            return outcome.out_of_memory(self.limits, reply.memory_wanted)
+        return JSError("InternalError", f"the engine stopped: {trap}")
+
+    def _request(self, function: str) -> Request:
+        if self._closed:
+            raise ValueError("the sandbox is closed")
+        limits = self.limits
+        request = Request(
+            function, memory=limits.memory_bytes, output=limits.output_bytes, console=limits.console_bytes
+        )
+        if len(self._requests) >= 64:
+            self._requests.clear()
+        self._requests[function] = request
+        return request
+
+    def _open(self) -> Instance:
+        if self._closed:
+            raise ValueError("the sandbox is closed")
+        engine = Engine.shared()
+        try:
+            instance = Instance(engine.module, memory_bytes=self.limits.memory_bytes, engine=engine)
+            fill_new(instance, self._image, self._image.plan)
+        except MemoryRefused:
+            raise outcome.out_of_memory(self.limits, self._image.memory_size) from None
+        address = instance.mailbox + DEADLINE_OFFSET
+        view = instance.view
+
+        def stop(job: int) -> None:
+            view[address : address + 4] = pack_deadline(job)
+
+        self._slot = self._watchdog.register(stop)
+        self._run = instance.bind("engine_job")
+        self._instance = instance
+        return instance
+
+    def _drop(self) -> None:
+        if self._instance is not None:
+            self._watchdog.unregister(self._slot)
+            self._instance = None
+            del self._run

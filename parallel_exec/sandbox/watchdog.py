@@ -1,0 +1,113 @@
+"""Deadlines: one thread per process that tells overdue jobs to stop, and sleeps when none can be due.
+
+Arming a job is two attribute stores, because it happens 10,000 times a second; the thread wakes at the earliest deadline it
+knows of and looks at all armed slots. The race of arming against its going to sleep is settled by `_wake`: the thread publishes
+when it will wake *before* it looks at the slots, as "at once", and a job due earlier than the published time sets the event.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable
+
+
+class Slot:
+    """A sandbox's place in the watchdog: the job it runs now, and when that job is due.
+
+    Attributes:
+        due: time of `time.monotonic()` at which the job must stop; infinite while none runs.
+    """
+
+    __slots__ = ("due", "job", "stop")
+
+    def __init__(self, stop: Callable[[int], None]) -> None:
+        self.due = math.inf
+        self.job = 0
+        self.stop = stop
+
+
+class Watchdog:
+    """The thread and the slots it watches. `Watchdog.shared()` is this process's."""
+
+    _shared: Watchdog | None = None
+    _shared_lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self._slots: set[Slot] = set()
+        self._lock = threading.Lock()
+        self._event = threading.Event()
+        self._wake = math.inf
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def shared(cls) -> Watchdog:
+        """Return this process's watchdog; its thread starts with the first job that has a deadline."""
+        with cls._shared_lock:
+            if cls._shared is None:
+                cls._shared = cls()
+            return cls._shared
+
+    def register(self, stop: Callable[[int], None]) -> Slot:
+        """Return a new slot; `stop` is called with the number of a job that is overdue, never after `unregister`."""
+        slot = Slot(stop)
+        with self._lock:
+            self._slots.add(slot)
+        return slot
+
+    def unregister(self, slot: Slot) -> None:
+        """Forget a slot. When this returns, its `stop` is not running and will not be called again."""
+        with self._lock:
+            self._slots.discard(slot)
+
+    def arm(self, slot: Slot, job: int, seconds: float) -> None:
+        """Say that the slot's job number `job` is due in so many seconds. `disarm` is ``slot.due = math.inf``."""
+        due = time.monotonic() + seconds
+        slot.job = job
+        slot.due = due
+        if due < self._wake:
+            if self._thread is None:
+                self._start()
+            self._event.set()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="parallel_exec watchdog", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._event.clear()
+            self._wake = math.inf
+            now = time.monotonic()
+            wake = math.inf
+            with self._lock:
+                for slot in self._slots:
+                    job, due = slot.job, slot.due
+                    if due <= now:
+                        slot.stop(job)
+                        # The job may end and the next begin at any point here; it is then due later, and `stop` names
+                        # a job that is over. A job that goes on regardless is told again.
+                        wake = min(wake, now + 0.01)
+                    else:
+                        wake = min(wake, due)
+            self._wake = wake
+            self._event.wait(None if wake == math.inf else max(0.0, wake - time.monotonic()))
+
+
+def _after_fork() -> None:
+    # The thread does not survive a fork: the first job with a deadline in the child starts another.
+    Watchdog._shared_lock = threading.Lock()
+    watchdog = Watchdog._shared
+    if watchdog is not None:
+        watchdog._lock = threading.Lock()
+        watchdog._event = threading.Event()
+        watchdog._wake = math.inf
+        watchdog._thread = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
