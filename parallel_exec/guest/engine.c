@@ -61,7 +61,7 @@ static void job_begin(void)
     if (reseed_hashes)
         ctx->hash_seed = (uint32_t)xorshift64star(&ctx->random_state);
     ctx->time_origin = mailbox_.time_ms;
-    job_document = job_result = JS_UNDEFINED;
+    job_result = JS_UNDEFINED;
 }
 
 static void job_end(uint32_t status)
@@ -94,6 +94,7 @@ void EXPORT(engine_start)(void)
     if (!ctx || console_install(ctx) < 0)
         __builtin_trap();
     plugin_namespace = JS_UNDEFINED;
+    job_document = JS_UNDEFINED;
     reseed_hashes = true;
     job_begin();
     job_end(JOB_OK);
@@ -227,3 +228,25 @@ void EXPORT(engine_job)(void)
 void EXPORT(engine_read)(void) { if (job_read()) job_end(JOB_OK); }
 void EXPORT(engine_invoke)(void) { if (job_invoke()) job_end(JOB_OK); }
 void EXPORT(engine_write)(void) { job_write(); }
+
+/* The rest is for the strategies that `pexec bench` compares with the image: what others do with a document. */
+
+/* Like engine_read, but the input is the source text of a JavaScript expression and goes through the engine's parser. */
+void EXPORT(engine_read_source)(void)
+{
+    job_begin();
+    char *text = heap_claim(mailbox_.input_len + MAILBOX_PADDING);
+    if (!text) {
+        job_end(JOB_OUT_OF_MEMORY);
+        return;
+    }
+    text[mailbox_.input_len] = 0;
+    job_document = JS_Eval(ctx, text, mailbox_.input_len, "document", JS_EVAL_TYPE_GLOBAL);
+    job_end(JS_IsException(job_document) ? report_exception(ctx) : JOB_OK);
+    if (!JS_IsException(job_document))
+        heap_free(text);
+}
+
+/* Like engine_read, before engine_freeze: the document becomes part of the image, and engine_invoke and engine_write run on
+ * it in every job. */
+void EXPORT(engine_keep)(void) { if (job_read()) job_end(JOB_OK); }
