@@ -1,8 +1,8 @@
 """Every error that parallel_exec raises on purpose.
 
 One root, `PexecError`; each leaf also inherits the builtin that fits it, so that ``except TimeoutError`` or
-``except ValueError`` does what its reader expects. All of them survive pickling, with their attributes, because a job that
-fails in a worker raises in the parent.
+``except ValueError`` does what its reader expects. All of them survive pickling, with their attributes, because a job
+that fails in a worker raises in the parent.
 """
 
 from __future__ import annotations

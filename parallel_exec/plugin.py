@@ -1,4 +1,4 @@
-"""Plugins and their functions: small picklable values that name JavaScript source; what runs it is a sandbox or a pool."""
+"""Plugins and their functions: small picklable values that name JavaScript source; a sandbox or a pool runs it."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ class Plugin:
         """
         warm_up = [bytes(encode(sample)) for sample in samples]
         if warm_up:
-            return MemoryImage.capture(
-                self.source, name=self.name, kind=self.kind, samples=warm_up, function=function
-            )
+            return MemoryImage.capture(self.source, name=self.name, kind=self.kind, samples=warm_up, function=function)
         return _images.get(self)
 
 
@@ -144,8 +142,8 @@ _sandboxes = _ThreadSandboxes()
 
 @dataclass(frozen=True)
 class PluginFunction:
-    """One function of a plugin. Calling it runs it in this thread's sandbox, under the default limits; a pool runs it in a
-    worker: ``pool.submit(function, document)``.
+    """One function of a plugin. Calling it runs it in this thread's sandbox, under the default limits; a pool runs it
+    in a worker: ``pool.submit(function, document)``.
 
     >>> import pickle
     >>> function = Plugin("const hello = who => `Hello, ${who}!`").function("hello", output="bytes")

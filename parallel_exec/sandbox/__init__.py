@@ -1,4 +1,4 @@
-"""One sandbox in this process: the engine, a plugin's memory image, and jobs that start from it and are reset after it."""
+"""One sandbox in this process: the engine, a plugin's memory image, and jobs that start from it and end in a reset."""
 
 from .engine import Engine
 from .image import MemoryImage

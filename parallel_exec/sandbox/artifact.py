@@ -1,8 +1,8 @@
-"""The cache of compiled engines: machine code for this CPU, this wasmtime and this engine, compiled at most once a machine.
+"""The cache of compiled engines: machine code for this CPU, this wasmtime and this engine, compiled once a machine.
 
-An artifact is machine code that will run in this process, so it is only ever read from a directory that belongs to the user and
-that nobody else can write to. It is written under another name and renamed, so a reader sees all of it or nothing; a lock
-keeps processes that start together from compiling the same thing twice.
+An artifact is machine code that will run in this process, so it is only ever read from a directory that belongs to the
+user and that nobody else can write to. It is written under another name and renamed, so a reader sees all of it or
+nothing; a lock keeps processes that start together from compiling the same thing twice.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class CacheUnsafe(Exception):
 
 
 def cache_root() -> Path:
-    """Return the directory of this package's caches: ``$XDG_CACHE_HOME`` or ``~/.cache``, and ``parallel_exec`` in it."""
+    """Return the directory of this package's caches: ``parallel_exec`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "parallel_exec"
 
@@ -50,8 +50,8 @@ def artifact_key(wasm_digest: str, config: str) -> str:
 def load_or_compile(engine: wasmtime.Engine, wasm: bytes, key: str) -> wasmtime.Module:
     """Return the compiled module, from the cache if it is there; otherwise compile it and put it there.
 
-    A cache that cannot be used (read-only, not ours, open to others) costs time, not correctness: the module is compiled
-    in memory and a warning is logged.
+    A cache that cannot be used (read-only, not ours, open to others) costs time, not correctness: the module is
+    compiled in memory and a warning is logged.
     """
     try:
         directory = _safe_directory(artifact_directory())

@@ -1,4 +1,4 @@
-"""The compiled engine of this process: QuickJS-ng and our guest code as a wasmtime module, shared by all its sandboxes."""
+"""The compiled engine of this process: QuickJS-ng and our guest code as a wasmtime module that all sandboxes share."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from . import artifact
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 
-# Native stack for WebAssembly. The engine's own limit of 192 KiB of shadow stack must strike first in every kind of recursion
-# (tests/sandbox/test_depth.py), and a thread's stack, 8 MiB by default, must hold it.
+# Native stack for WebAssembly. The engine's own limit of 192 KiB of shadow stack must strike first in every kind of
+# recursion (tests/sandbox/test_depth.py), and a thread's stack, 8 MiB by default, must hold it.
 MAX_WASM_STACK = 2 << 20
 
 
@@ -66,7 +66,7 @@ class Engine:
             return cls._shared
 
     def compile(self, wasm: bytes, *, cached: bool = True) -> wasmtime.Module:
-        """Compile another module, such as a baked one, for this engine; from the artifact cache unless told otherwise."""
+        """Compile another module, such as a baked one, for this engine; through the artifact cache if `cached`."""
         if not cached:
             return wasmtime.Module(self.runtime, wasm)
         key = artifact.artifact_key(hashlib.sha256(wasm).hexdigest(), CONFIG_KEY)

@@ -1,10 +1,12 @@
 """A plugin's memory image: linear memory as it is once the engine has started and the plugin is loaded.
 
-Every job starts from it. An image is data, not code: it belongs to one build of the engine and needs no compilation of its own.
+Every job starts from it. An image is data, not code: it belongs to one build of the engine and needs no compilation of
+its own.
 
-The file format (all integers little-endian): magic ``PEXECIMG``, format version (u32), length of the header (u32), SHA-256 of
-everything after it (32 bytes), the header (JSON: engine build id, plugin name, memory size, globals, addresses, runs), zero bytes
-up to a multiple of 64, and the runs' bytes one after another. Pages that are all zero are not stored.
+The file format (all integers little-endian): magic ``PEXECIMG``, format version (u32), length of the header (u32),
+SHA-256 of everything after it (32 bytes), the header (JSON: engine build id, plugin name, memory size, globals,
+addresses, runs; spaces up to a multiple of 64), and the runs' bytes one after another. Pages that are all zero are not
+stored.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Instance:
     """An instance of the engine module or of a module baked from it; both have the same exports and import nothing.
 
     Attributes:
-        view: linear memory as bytes. It spans the whole reservation of 4 GiB: only the part below `size()` may be touched.
+        view: linear memory as bytes. It spans the whole reservation of 4 GiB; nothing above `size()` may be touched.
         base: address of linear memory in this process; it never changes.
         mailbox: address of the mailbox in linear memory.
     """

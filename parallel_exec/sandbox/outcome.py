@@ -25,7 +25,7 @@ _FRAME = re.compile(r"^\s*at (?:.*\()?(?P<file>[^()\n]+?):(?P<line>\d+):(?P<colu
 
 def read_record(content: bytes) -> tuple[str, str, str]:
     """Return name, message and stack of an error record (guest/report.h); texts that are missing are empty."""
-    texts = []
+    texts: list[str] = []
     position = 0
     while position + _LENGTH.size <= len(content) and len(texts) < 3:
         (length,) = _LENGTH.unpack_from(content, position)
@@ -68,7 +68,8 @@ def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -
             )
         case Status.NO_FUNCTION:
             return PluginError(
-                f"the plugin has no function {function!r}; a script must declare it at top level, a module must export it"
+                f"the plugin has no function {function!r}; "
+                "a script must declare it at top level, a module must export it"
             )
         case Status.PENDING:
             return JSError("Pending", "the returned promise can never settle: nothing is left to run that could do it")

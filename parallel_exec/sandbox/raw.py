@@ -1,9 +1,9 @@
 """Calls into WebAssembly without wasmtime's checked call path.
 
-`wasmtime.Func.__call__` looks the function's type up and converts every value on each call: 7.8 us. The exports that a job
-needs take no parameters, so `wasmtime_func_call_unchecked` with arguments prepared once does the same in 0.5 us. It is private
-to wasmtime's package; this module is the only one that touches it, and where it is missing or differs, `bind` returns the
-public call. Both are tested.
+`wasmtime.Func.__call__` looks the function's type up and converts every value on each call: 7.8 us. The exports that a
+job needs take no parameters, so `wasmtime_func_call_unchecked` with arguments prepared once does the same in 0.5 us. It
+is private to wasmtime's package; this module is the only one that touches it, and where it is missing or differs,
+`bind` returns the public call. Both are tested.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _trap_code(trap: wasmtime.Trap) -> wasmtime.TrapCode | None:
 
 
 def checked(store: wasmtime.Store, function: wasmtime.Func) -> Callable[[], None]:
-    """Return a callable that calls `function`, which takes nothing and returns nothing, through the public interface."""
+    """Return a callable that calls `function`, which takes and returns nothing, through the public interface."""
 
     def call() -> None:
         try:
@@ -59,7 +59,6 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func) -> Callable[[], No
     # Indexing, unlike attribute access, makes a function object of our own, whose types we may set.
     entry = ffi.dll["wasmtime_func_call_unchecked"]
     entry.restype = ctypes.c_void_p
-    entry.argtypes = None
     context = ctypes.cast(store._context(), ctypes.c_void_p)
     raw_function = function._func
     callee = ctypes.cast(ctypes.byref(raw_function), ctypes.c_void_p)
@@ -85,7 +84,7 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func) -> Callable[[], No
 
 
 def bind(store: wasmtime.Store, function: wasmtime.Func) -> Callable[[], None]:
-    """Return the fastest callable for `function` that this wasmtime offers. It raises `Trapped` if WebAssembly traps."""
+    """Return the fastest callable for `function` that this wasmtime offers. It raises `Trapped` on a trap."""
     try:
         return unchecked(store, function)
     except (AttributeError, ImportError):

@@ -1,8 +1,8 @@
 """Putting a memory image over linear memory: into a new instance, or in place after a job.
 
-In place, the memory stays resident: no page is given back or faulted in again, which is nearly all that a new instance costs.
-What a job can have changed lies below the high-water mark that the engine's allocator reports, or below the end of its input;
-everything there is either copied from the image or zeroed.
+In place, the memory stays resident: no page is given back or faulted in again, which is nearly all that a new instance
+costs. What a job can have changed lies below the high-water mark that the engine's allocator reports, or below the end
+of its input; everything there is either copied from the image or zeroed.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Plan:
             self.copies.append((slice(start, start + len(content)), content))
 
     def apply(self, instance: Instance, high_water: int) -> None:
-        """Make the memory below `high_water` the image's; above it the memory must be untouched since it was last reset."""
+        """Make the memory below `high_water` the image's; nothing above it may have been written since the last."""
         view, base = instance.view, instance.base
         for start, length in self.zeros:
             ctypes.memset(base + start, 0, length)

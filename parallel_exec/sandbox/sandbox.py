@@ -25,7 +25,7 @@ from .watchdog import Slot, Watchdog
 if TYPE_CHECKING:
     from ..plugin import Plugin
 
-# An instance whose memory a job has blown up beyond the image's by more than this is dropped, not kept for the next job.
+# An instance whose memory a job has blown up by more than this beyond the image's is dropped, not kept for the next.
 KEEP_MEMORY = 64 << 20
 
 
@@ -37,8 +37,8 @@ class Sandbox:
     Args:
         plugin: the plugin, or a memory image of it.
         limits: bounds on each call.
-        on_console: receives the plugin's console output, record by record, after the call that wrote it; by default it goes to
-            the logger ``parallel_exec.console``.
+        on_console: receives the plugin's console output, record by record, after the call that wrote it; by default it
+            goes to the logger ``parallel_exec.console``.
 
     Raises:
         PluginError: the plugin cannot be loaded.

@@ -13,7 +13,8 @@ LEAST_WASMTIME = (50, 0, 1)
 def wasmtime_version() -> str:
     """Return the installed wasmtime's version.
 
-    The name of its metadata folder tells it in 0.1 ms; importlib.metadata takes 15 ms to import, a tenth of a short run.
+    The name of its metadata folder tells it in 0.1 ms; importlib.metadata takes 15 ms to import, a tenth of a short
+    run.
     """
     site = Path(wasmtime.__file__).parent.parent
     for folder in site.glob("wasmtime-*.dist-info"):
@@ -30,14 +31,13 @@ def check_wasmtime(version: str) -> None:
     >>> check_wasmtime("49.0.0")
     Traceback (most recent call last):
     ...
-    ImportError: parallel_exec needs wasmtime 50.0.1 or newer (security fixes); 49.0.0 is installed: pip install -U wasmtime
+    ImportError: parallel_exec needs wasmtime 50.0.1 or newer (security fixes), not 49.0.0: pip install -U wasmtime
     """
     numbers = tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:3])
     if numbers < LEAST_WASMTIME:
         least = ".".join(map(str, LEAST_WASMTIME))
         raise ImportError(
-            f"parallel_exec needs wasmtime {least} or newer (security fixes); {version} is installed: "
-            "pip install -U wasmtime"
+            f"parallel_exec needs wasmtime {least} or newer (security fixes), not {version}: pip install -U wasmtime"
         )
 
 

@@ -1,8 +1,9 @@
 """Deadlines: one thread per process that tells overdue jobs to stop, and sleeps when none can be due.
 
-Arming a job is two attribute stores, because it happens 10,000 times a second; the thread wakes at the earliest deadline it
-knows of and looks at all armed slots. The race of arming against its going to sleep is settled by `_wake`: the thread publishes
-when it will wake *before* it looks at the slots, as "at once", and a job due earlier than the published time sets the event.
+Arming a job is two attribute stores, because it happens 10,000 times a second; the thread wakes at the earliest
+deadline it knows of and looks at all armed slots. The race of arming against its going to sleep is settled by `_wake`:
+while the thread looks at the slots, `_wake` is infinite, so every job armed meanwhile sets the event and the thread
+looks again; afterwards `_wake` is the time at which it will wake, and only a job due earlier sets the event.
 """
 
 from __future__ import annotations
