@@ -1,0 +1,219 @@
+"""One instance driven export by export: what a sandbox does not do with it.
+
+A sandbox calls one export per job. Loading a plugin, capturing an image, comparing strategies and timing the parts of a job need
+the guest's other exports, one at a time; this is the one place that knows how each is called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import wasmtime
+
+from ..errors import PexecError, PluginError
+from ..limits import Limits
+from . import outcome
+from .engine import Engine
+from .instance import Instance, MemoryRefused
+from .mailbox import DEADLINE_OFFSET, INPUT_PADDING, Kind, Reply, Request, Status, pack_deadline
+from .raw import Trapped
+from .watchdog import Slot, Watchdog
+
+SourceKind = Literal["auto", "script", "module"]
+Data = bytes | bytearray | memoryview
+
+_PAGE = 4096
+_ZERO_PAGE = bytes(_PAGE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """Linear memory and globals of an instance at one moment; `wizer.bake` makes a module of it.
+
+    Attributes:
+        memory_size: bytes of linear memory, a multiple of 64 KiB.
+        globals: values of the exported mutable globals.
+        input_ptr: address at which the next input goes.
+        runs: the pages that are not all zero: ascending, disjoint runs of (address, bytes).
+    """
+
+    memory_size: int
+    globals: dict[str, int]
+    input_ptr: int
+    runs: Sequence[tuple[int, memoryview]]
+
+
+class Driver:
+    """Calls the exports of one instance, each under the limits' deadline. It is a context manager and belongs to one thread.
+
+    Every call gets the same seed, so that what one call hashed (a Map of the plugin's) the next one finds.
+
+    Args:
+        instance: an instance of the engine, or of a module baked from it.
+        limits: bounds on each call.
+    """
+
+    def __init__(self, instance: Instance, limits: Limits) -> None:
+        self.instance = instance
+        self.limits = limits
+        self._job = 0
+        self._function = ""
+        self._seed = (random.getrandbits(64) if limits.seed is None else limits.seed) & 0xFFFFFFFFFFFFFFFF
+        self._calls: dict[str, Callable[[], None]] = {}
+        self._slot: Slot = Watchdog.shared().register(_stopper(instance))
+
+    @classmethod
+    def open(cls, limits: Limits, module: wasmtime.Module | None = None) -> Self:
+        """Make an instance of a baked module, or by default one of the engine, which has yet to be started.
+
+        Raises:
+            MemoryLimitExceeded: the module's memory is larger than the limits allow.
+        """
+        engine = Engine.shared()
+        try:
+            instance = Instance(module or engine.module, memory_bytes=limits.memory_bytes, engine=engine)
+        except MemoryRefused as refused:
+            raise outcome.out_of_memory(limits, refused.wanted) from None
+        return cls(instance, limits)
+
+    def start(self) -> None:
+        """Initialise the C library and start the engine: the first call on an instance of the engine itself."""
+        self.instance.bind("_initialize")()
+        self.put()
+        self.call("engine_start")
+
+    def load(self, source: str, name: str, kind: SourceKind = "auto") -> None:
+        """Load a plugin.
+
+        Raises:
+            PluginError: its source does not compile, or its top level throws.
+            JobTimeout, MemoryLimitExceeded: the load exceeds the limits.
+        """
+        try:
+            text = source.encode()
+        except UnicodeEncodeError as error:
+            raise PluginError(f"the plugin's source is not Unicode text: {error.reason}") from None
+        self.put(text, name=name, kind=Kind[kind.upper()])
+        reply = self._run("engine_load")
+        if reply.status != Status.OK:
+            raise outcome.load_error(self.instance, reply, self.limits)
+
+    def put(self, data: Data = b"", *, name: str = "", kind: Kind = Kind.AUTO) -> None:
+        """Write the request and the input of the next call into linear memory.
+
+        Args:
+            data: the input: a document or a source text.
+            name: the function to call, or the file name of a plugin that is loaded.
+            kind: what a plugin's source is.
+
+        Raises:
+            MemoryLimitExceeded: the input does not fit the limits.
+        """
+        limits, instance = self.limits, self.instance
+        self._job += 1
+        self._function = name
+        clock = time.time() if limits.time is None else limits.time
+        request = Request(
+            name,
+            memory=limits.memory_bytes,
+            output=limits.output_bytes,
+            console=limits.console_bytes,
+            kind=kind,
+        )
+        filled = request.fill(self._job, len(data), self._seed, clock * 1000.0)
+        instance.view[instance.mailbox : instance.mailbox + len(filled)] = filled
+        if data:
+            address = instance.reply().input_ptr
+            try:
+                instance.grow_to(address + len(data) + INPUT_PADDING)
+            except MemoryRefused as refused:
+                raise outcome.out_of_memory(limits, refused.wanted) from None
+            instance.view[address : address + len(data)] = data
+
+    def call(self, export: str) -> Reply:
+        """Call an export on what `put` has written.
+
+        Raises:
+            PexecError: the guest reports anything but success; the leaf says what.
+        """
+        reply = self._run(export)
+        if reply.status != Status.OK:
+            raise outcome.job_error(self.instance, reply, self.limits, self._function)
+        return reply
+
+    def output(self) -> bytes:
+        """Return the output of the last call."""
+        reply = self.instance.reply()
+        return self.instance.read(reply.output_ptr, reply.output_len)
+
+    def snapshot(self) -> Snapshot:
+        """Copy linear memory, but for the pages that are all zero."""
+        instance = self.instance
+        memory = instance.read(0, instance.size())
+        runs: list[tuple[int, int]] = []
+        for start in range(0, len(memory), _PAGE):
+            if memory[start : start + _PAGE] == _ZERO_PAGE:
+                continue
+            if runs and runs[-1][1] == start:
+                runs[-1] = (runs[-1][0], start + _PAGE)
+            else:
+                runs.append((start, start + _PAGE))
+        view = memoryview(memory)
+        return Snapshot(
+            memory_size=len(memory),
+            globals=instance.globals(),
+            input_ptr=instance.reply().input_ptr,
+            runs=tuple((start, view[start:end]) for start, end in runs),
+        )
+
+    def close(self) -> None:
+        """Forget the instance. Calling it again does nothing."""
+        if hasattr(self, "instance"):
+            Watchdog.shared().unregister(self._slot)
+            self._calls.clear()
+            del self.instance
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # __init__ did not get as far
+            self.close()
+
+    def _run(self, export: str) -> Reply:
+        call = self._calls.get(export)
+        if call is None:
+            call = self._calls[export] = self.instance.bind(export)
+        if self.limits.time_s is not None:
+            Watchdog.shared().arm(self._slot, self._job, self.limits.time_s)
+        try:
+            call()
+        except Trapped as trap:
+            raise self._trapped(trap) from None
+        finally:
+            self._slot.due = math.inf
+        return self.instance.reply()
+
+    def _trapped(self, trap: Trapped) -> PexecError:
+        wanted = self.instance.reply().memory_wanted
+        if wanted and not trap.stack_overflow:
+            return outcome.out_of_memory(self.limits, wanted)
+        return PluginError(f"the plugin brings the engine down: {trap}")
+
+
+def _stopper(instance: Instance) -> Callable[[int], None]:
+    view, address = instance.view, instance.mailbox + DEADLINE_OFFSET
+
+    def stop(job: int) -> None:
+        view[address : address + 4] = pack_deadline(job)
+
+    return stop

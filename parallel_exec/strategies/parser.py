@@ -1,0 +1,21 @@
+"""As `wizer-plus`, but the data goes through our JSON reader instead of the parser of source text."""
+
+from __future__ import annotations
+
+from ..sandbox.driver import Driver
+from .fresh import FreshInstance, baked
+from .strategy import Clock, Stage
+
+
+class Parser(FreshInstance):
+    name = "parser"
+    cached = "engine and plugin"
+
+    def prepare(self) -> None:
+        self.module = baked(self.work, plugin=True)
+
+    def job(self, driver: Driver, clock: Clock) -> None:
+        driver.put(self.work.document, name=self.work.function)
+        clock.lap(Stage.COPY_IN)
+        driver.call("engine_read")
+        clock.lap(Stage.PARSE)
