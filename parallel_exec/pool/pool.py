@@ -1,0 +1,194 @@
+"""The public face of the pool: a `concurrent.futures.Executor` for functions of plugins.
+
+::
+
+    caller            submit, map ──► Core ──► Scheduler: which job is where
+                                       │
+    per worker        request ring ◄───┤   (shared memory; a document that has no room travels in a segment)
+                      result ring ─────► collector thread ──► futures
+
+The rest of the story is in README.md, beside this file.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future
+from types import TracebackType
+from typing import Any
+
+from ..documents import decode
+from ..limits import Limits
+from ..plugin import PluginFunction
+from .core import Core
+from .cpus import usable_cpus
+from .scheduler import WINDOW_JOBS
+
+
+class Pool(Executor):
+    """Worker processes that run functions of plugins, each job in a fresh sandbox.
+
+    Guarantees: a job's failure is its own; when a worker dies, only the job that it was running fails, with `WorkerCrashed`,
+    and another worker takes its place; Ctrl-C reaches this process only; when this process ends, however it does, the workers
+    end too. The program needs no ``if __name__ == "__main__"``: workers do not import it.
+
+    Args:
+        max_workers: number of worker processes; by default the number of CPUs that this process may use.
+        limits: bounds on each job.
+
+    Raises:
+        ValueError: `max_workers` is less than 1.
+
+    >>> import parallel_exec as px
+    >>> double = px.Plugin("function double(x) { return 2 * x }").function("double")
+    >>> with px.Pool(2) as pool:
+    ...     pool.submit(double, 21).result(), list(pool.map(double, range(5)))
+    (42, [0, 2, 4, 6, 8])
+    """
+
+    def __init__(self, max_workers: int | None = None, *, limits: Limits | None = None) -> None:
+        if max_workers is None:
+            max_workers = usable_cpus()
+        if not isinstance(max_workers, int) or isinstance(max_workers, bool):
+            raise TypeError(f"max_workers must be an int or None, not {max_workers!r}")
+        if max_workers < 1:
+            raise ValueError(f"max_workers must be at least 1 (or None for one per usable CPU); got {max_workers}")
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits must be a Limits, not {limits!r}")
+        self._max_workers = max_workers
+        self._core = Core(max_workers, limits or Limits())
+        # A pool that is forgotten without shutdown ends once its jobs have.
+        weakref.finalize(self, self._core.close_soon).atexit = False
+
+    def submit(self, fn: PluginFunction, document: Any, /) -> Future[Any]:  # type: ignore[override]
+        """Run a plugin's function on a document; return the future of its result.
+
+        What is wrong with the plugin or the document is the future's exception. The future can be cancelled until the job is
+        handed to a worker, shortly before its turn.
+
+        Args:
+            fn: what ``plugin.function(name)`` gave.
+            document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value.
+
+        Raises:
+            TypeError: `fn` is not a plugin's function. RuntimeError: the pool has been shut down. WorkerCrashed: the pool is
+            broken, because its workers die one after another.
+        """
+        _check_function(fn)
+        return self._core.submit(fn, document, decoded=fn.output == "value")
+
+    def map(  # type: ignore[override]
+        self,
+        fn: PluginFunction,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """Run a plugin's function on every document of an iterable and yield the results in the documents' order.
+
+        Documents are drawn as results are taken: at most `buffersize` are anywhere between the two, so that endless iterables
+        run in bounded memory. The first error ends the iteration; it says which document failed (``error.document``, from 0).
+
+        Args:
+            fn: what ``plugin.function(name)`` gave.
+            iterables: one iterable of documents.
+            timeout: seconds from now within which each result has to be there.
+            chunksize: ignored: a document's way to a worker costs microseconds, and chunks would only make jobs wait for
+                each other. It is there because `Executor.map` has it.
+            buffersize: most documents drawn and not yet yielded as results; by default 8 per worker.
+
+        Raises:
+            TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. TimeoutError, from the iterator:
+            a result was not there in time.
+        """
+        _check_function(fn)
+        if len(iterables) != 1:
+            raise TypeError(f"map takes one iterable of documents; got {len(iterables)}")
+        if chunksize < 1:
+            raise ValueError(f"chunksize must be at least 1 (it has no effect); got {chunksize}")
+        if buffersize is None:
+            buffersize = 2 * WINDOW_JOBS * self._max_workers
+        if buffersize < 1:
+            raise ValueError(f"buffersize must be at least 1; got {buffersize}")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        run = _Map(self._core, fn, iter(iterables[0]), buffersize)
+        run.fill()
+        return run.results(deadline)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs, and end the workers when those there are have been done.
+
+        Args:
+            wait: return only when all is done and no process is left; otherwise at once.
+            cancel_futures: cancel the jobs that no worker has yet.
+        """
+        self._core.close(cancel=cancel_futures)
+        if wait:
+            self._core.join()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if kind is not None and not issubclass(kind, Exception):
+            # Ctrl-C, or the program's end: nobody wants to wait for a queue of jobs now.
+            self._core.abort()
+        self.shutdown(wait=True)
+        return None
+
+
+class _Map:
+    """One run of `Pool.map`: the documents in flight, in their order."""
+
+    def __init__(self, core: Core, fn: PluginFunction, documents: Iterator[Any], size: int) -> None:
+        self._core = core
+        self._fn = fn
+        self._documents = documents
+        self._size = size
+        self._next = 0
+        self._waiting: deque[Future[Any]] = deque()
+        self._ended = False
+        self._error: Exception | None = None
+
+    def fill(self) -> None:
+        """Draw documents and submit them until `size` are in flight. An error of the iterable's own waits for its turn."""
+        while not self._ended and len(self._waiting) < self._size:
+            try:
+                document = next(self._documents)
+                future = self._core.submit(self._fn, document, decoded=False, index=self._next)
+            except StopIteration:
+                self._ended = True
+            except Exception as error:
+                self._ended = True
+                self._error = error
+            else:
+                self._next += 1
+                self._waiting.append(future)
+
+    def results(self, deadline: float | None) -> Iterator[Any]:
+        """Yield the results; when the caller has enough, or on an error, cancel what is still in flight."""
+        try:
+            while self._waiting:
+                left = None if deadline is None else deadline - time.monotonic()
+                text = self._waiting[0].result(left)
+                self._waiting.popleft()
+                self.fill()
+                # Decoded here rather than by the collector, which has other results to see to.
+                yield decode(text) if self._fn.output == "value" else text
+                del text
+            if self._error is not None:
+                raise self._error
+        finally:
+            for future in self._waiting:
+                future.cancel()
+
+
+def _check_function(fn: object) -> None:
+    if not isinstance(fn, PluginFunction):
+        raise TypeError(
+            f"a pool runs functions of plugins, not {fn!r}; get one with Plugin(source).function(name) "
+            "or Plugin.from_file(path).function(name)"
+        )
