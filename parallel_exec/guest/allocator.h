@@ -133,21 +133,25 @@ static inline void tell_next(block_t *b)
         ((block_t *)(uintptr_t)next)->prev_size = size;
 }
 
+/* Vector code reads whole vectors, so up to this many bytes past what it takes. They must be there. */
+#define HEAP_TAIL 64u
+
 /* Move the end of the heap up to `end`. False, with mailbox_.memory_wanted set, if the limit or the host refuses. */
 static bool heap_extend(uint64_t end)
 {
     uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) * WASM_PAGE;
     uint32_t limit = mailbox_.memory_limit;
-    if (limit && end > limit)
+    uint64_t wanted = end + HEAP_TAIL;
+    if (limit && wanted > limit)
         goto refused;
-    if (end > have) {
+    if (wanted > have) {
         uint64_t step = have + GROW_STEP;
-        if (step < end)
-            step = end;
+        if (step < wanted)
+            step = wanted;
         if (limit && step > limit)
             step = limit;
         size_t pages = (size_t)((step - have + WASM_PAGE - 1u) / WASM_PAGE);
-        size_t least = (size_t)((end - have + WASM_PAGE - 1u) / WASM_PAGE);
+        size_t least = (size_t)((wanted - have + WASM_PAGE - 1u) / WASM_PAGE);
         if (pages < least)
             pages = least;
         if (__builtin_wasm_memory_grow(0, pages) == (size_t)-1 && __builtin_wasm_memory_grow(0, least) == (size_t)-1)

@@ -17,6 +17,23 @@
 struct mailbox mailbox_;
 
 #include "report.h"
+
+static int on_interrupt(JSRuntime *runtime, void *opaque)
+{
+    (void)runtime, (void)opaque;
+    /* Once stopped, stopped: a plugin that catches what it can and goes on is stopped again at its next poll. */
+    if (mailbox_.deadline == mailbox_.job)
+        interrupted = true;
+    return interrupted;
+}
+
+#include "json_number.h"
+#include "json_text.h"
+#include "json_places.h"
+#include "json_reader.h"
+#include "json_output.h"
+#include "json_writer.h"
+#include "json_builtin.h"
 #include "console.h"
 #include "plugin.h"
 
@@ -41,15 +58,6 @@ static void *engine_calloc(void *opaque, size_t count, size_t size) { (void)opaq
 static void *engine_malloc(void *opaque, size_t size) { (void)opaque; return heap_alloc(size); }
 static void engine_free(void *opaque, void *p) { (void)opaque; heap_free(p); }
 static void *engine_realloc(void *opaque, void *p, size_t size) { (void)opaque; return heap_realloc(p, size); }
-
-static int on_interrupt(JSRuntime *runtime, void *opaque)
-{
-    (void)runtime, (void)opaque;
-    /* Once stopped, stopped: a plugin that catches what it can and goes on is stopped again at its next poll. */
-    if (mailbox_.deadline == mailbox_.job)
-        interrupted = true;
-    return interrupted;
-}
 
 static void job_begin(void)
 {
@@ -91,7 +99,7 @@ void EXPORT(engine_start)(void)
     JS_SetMaxStackSize(rt, PEXEC_JS_STACK);
     JS_SetInterruptHandler(rt, on_interrupt, NULL);
     ctx = JS_NewContext(rt);
-    if (!ctx || console_install(ctx) < 0)
+    if (!ctx || console_install(ctx) < 0 || json_install(ctx) < 0)
         __builtin_trap();
     plugin_namespace = JS_UNDEFINED;
     job_document = JS_UNDEFINED;
@@ -157,20 +165,20 @@ static bool job_read(void)
         return false;
     }
     memset(text + mailbox_.input_len, 0, MAILBOX_PADDING);
-    JSParseState parser;
-    js_parse_init(ctx, &parser, text, mailbox_.input_len, "document", 1);
-    job_document = JS_EXCEPTION;
-    if (!json_next_token(&parser))
-        job_document = json_parse_value(&parser, NULL);
-    if (!JS_IsException(job_document) && parser.token.val != TOK_EOF) {
-        JS_FreeValue(ctx, job_document);
-        js_parse_error(&parser, "unexpected data at the end");
-        job_document = JS_EXCEPTION;
-    }
+    enum json_error error;
+    job_document = json_read(ctx, (uint8_t *)text, mailbox_.input_len, false, &error, &mailbox_.error_offset);
     if (JS_IsException(job_document)) {
-        mailbox_.error_offset = (uint32_t)(parser.token.ptr - parser.buf_start);
-        uint32_t status = report_exception(ctx);
-        job_end(status == JOB_THREW ? JOB_BAD_DOCUMENT : status);
+        static const uint32_t statuses[] = {
+            [JSON_SYNTAX] = JOB_BAD_DOCUMENT, [JSON_UTF8] = JOB_BAD_DOCUMENT, [JSON_DEEP] = JOB_BAD_DOCUMENT,
+            [JSON_MEMORY] = JOB_OUT_OF_MEMORY, [JSON_STOPPED] = JOB_TIMED_OUT,
+        };
+        if (error == JSON_DEEP)
+            report_plain(ctx, "RangeError", "it is nested too deeply");
+        else if (error == JSON_UTF8)
+            report_plain(ctx, "SyntaxError", "a string holds bytes that are not UTF-8");
+        else
+            report_plain(ctx, "SyntaxError", mailbox_.error_offset >= mailbox_.input_len ? "it ends too early" : "unexpected character");
+        job_end(statuses[error]);
         return false;
     }
     heap_free(text);
@@ -199,22 +207,16 @@ static bool job_invoke(void)
 
 static void job_write(void)
 {
-    size_t len = 0;
-    const char *text = NULL;
-    JSValue json = JS_JSONStringify(ctx, job_result, JS_UNDEFINED, JS_UNDEFINED);
-    if (JS_IsUndefined(json)) {
-        text = "null";
-        len = 4;
-    } else if (!JS_IsException(json)) {
-        text = JS_ToCStringLen(ctx, &len, json);
+    struct writer w;
+    int written = json_write(ctx, &w, job_result, mailbox_.output_limit);
+    if (written == 0) {                      /* undefined has no JSON text; the caller gets null */
+        mailbox_.output_ptr = (uint32_t)(uintptr_t)"null";
+        mailbox_.output_len = 4;
+    } else {
+        mailbox_.output_ptr = (uint32_t)(uintptr_t)w.out.text;
+        mailbox_.output_len = w.out.len;
     }
-    if (!text) {
-        job_end(report_exception(ctx));
-        return;
-    }
-    mailbox_.output_ptr = (uint32_t)(uintptr_t)text;
-    mailbox_.output_len = (uint32_t)len;
-    job_end(len > mailbox_.output_limit ? JOB_OUTPUT_TOO_LARGE : JOB_OK);
+    job_end(written >= 0 ? JOB_OK : w.out.too_large ? JOB_OUTPUT_TOO_LARGE : report_exception(ctx));
 }
 
 /* One job: parse the document, call the function, write the result. */

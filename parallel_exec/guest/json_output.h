@@ -1,0 +1,160 @@
+/* The text that the writer makes: a buffer that grows up to a limit, and strings quoted into it as JSON.stringify quotes them
+ * (well-formed: a lone surrogate is escaped). The text is UTF-8. */
+#ifndef PEXEC_JSON_OUTPUT_H
+#define PEXEC_JSON_OUTPUT_H
+
+struct output {
+    uint8_t *text;
+    uint32_t len, room, limit;
+    bool too_large;                          /* the limit was reached: not an exception, nothing can catch it */
+};
+
+static no_inline bool output_grow(JSContext *ctx, struct output *out, uint32_t more)
+{
+    uint64_t wanted = (uint64_t)out->len + more;
+    /* Room is asked for generously (six bytes a character), so only what is really written counts. */
+    if (out->len > out->limit) {
+        out->too_large = true;
+        return false;
+    }
+    uint64_t room = (uint64_t)out->room * 2 + 1024;
+    if (room < wanted)
+        room = wanted;
+    uint8_t *grown = room < 0xf0000000u ? heap_realloc(out->text, (size_t)room) : NULL;
+    if (!grown && wanted < room)
+        grown = heap_realloc(out->text, (size_t)(room = wanted));
+    if (!grown) {
+        JS_ThrowOutOfMemory(ctx);
+        return false;
+    }
+    out->text = grown;
+    out->room = (uint32_t)room;
+    return true;
+}
+
+/* Make room for `more` bytes. False if there is none: then either an exception is pending or out->too_large is set. */
+static inline bool output_reserve(JSContext *ctx, struct output *out, uint32_t more)
+{
+    return likely(out->room - out->len >= more) || output_grow(ctx, out, more);
+}
+
+static inline bool output_put(JSContext *ctx, struct output *out, const char *text, uint32_t len)
+{
+    if (unlikely(!output_reserve(ctx, out, len)))
+        return false;
+    memcpy(out->text + out->len, text, len);
+    out->len += len;
+    return true;
+}
+
+/* One character that must not stand for itself: a quote, a backslash, a control character or a lone surrogate. */
+static no_inline uint8_t *put_escaped(uint8_t *to, uint32_t c)
+{
+    static const char hex[] = "0123456789abcdef";
+    *to++ = '\\';
+    switch (c) {
+    case '"': case '\\': *to++ = (uint8_t)c; return to;
+    case '\b': *to++ = 'b'; return to;
+    case '\f': *to++ = 'f'; return to;
+    case '\n': *to++ = 'n'; return to;
+    case '\r': *to++ = 'r'; return to;
+    case '\t': *to++ = 't'; return to;
+    }
+    *to++ = 'u';
+    for (int shift = 12; shift >= 0; shift -= 4)
+        *to++ = (uint8_t)hex[(c >> shift) & 15];
+    return to;
+}
+
+#define ESCAPED_MAX 6u                       /* bytes that one UTF-16 unit may take */
+#define QUOTE_PIECE 4096u                    /* units for which room is made at once */
+
+static bool put_quoted8(JSContext *ctx, struct output *out, const uint8_t *p, uint32_t len)
+{
+    const uint8_t *end = p + len;
+    while (p < end) {
+        uint32_t piece = (uint32_t)(end - p) < QUOTE_PIECE ? (uint32_t)(end - p) : QUOTE_PIECE;
+        if (unlikely(!output_reserve(ctx, out, piece * ESCAPED_MAX + 32)))
+            return false;
+        const uint8_t *stop = p + piece;
+        uint8_t *to = out->text + out->len;
+        while (p < stop) {
+            /* A read past the string stays in linear memory: every string lies in a heap block that something follows, the
+             * output among them. What it brings is not taken. */
+            v128_t v = wasm_v128_load(p);
+            v128_t odd = wasm_v128_or(wasm_v128_or(wasm_i8x16_eq(v, wasm_i8x16_splat('"')), wasm_i8x16_eq(v, wasm_i8x16_splat('\\'))),
+                                      wasm_i8x16_lt(v, wasm_i8x16_splat(' ')));
+            uint32_t plain = (uint32_t)__builtin_ctz(wasm_i8x16_bitmask(odd) | 0x10000);
+            if (plain > (uint32_t)(stop - p))
+                plain = (uint32_t)(stop - p);
+            wasm_v128_store(to, v);
+            to += plain;
+            p += plain;
+            if (plain == 16 || p == stop)
+                continue;
+            if (*p >= 0x80) {
+                *to++ = (uint8_t)(0xc0 | *p >> 6);
+                *to++ = (uint8_t)(0x80 | (*p & 0x3f));
+            } else {
+                to = put_escaped(to, *p);
+            }
+            p++;
+        }
+        out->len = (uint32_t)(to - out->text);
+    }
+    return true;
+}
+
+static bool put_quoted16(JSContext *ctx, struct output *out, const uint16_t *p, uint32_t len)
+{
+    const uint16_t *end = p + len;
+    while (p < end) {
+        uint32_t piece = (uint32_t)(end - p) < QUOTE_PIECE ? (uint32_t)(end - p) : QUOTE_PIECE;
+        if (unlikely(!output_reserve(ctx, out, piece * ESCAPED_MAX + 32)))
+            return false;
+        const uint16_t *stop = p + piece;
+        uint8_t *to = out->text + out->len;
+        while (p < stop) {
+            uint32_t c = *p++;
+            if (c < 0x80) {
+                if (likely(c >= ' ' && c != '"' && c != '\\'))
+                    *to++ = (uint8_t)c;
+                else
+                    to = put_escaped(to, c);
+            } else if (c < 0x800) {
+                *to++ = (uint8_t)(0xc0 | c >> 6);
+                *to++ = (uint8_t)(0x80 | (c & 0x3f));
+            } else if (likely((c & 0xf800) != 0xd800)) {
+                *to++ = (uint8_t)(0xe0 | c >> 12);
+                *to++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
+                *to++ = (uint8_t)(0x80 | (c & 0x3f));
+            } else if (c < 0xdc00 && p < end && (*p & 0xfc00) == 0xdc00) {
+                c = 0x10000 + ((c & 0x3ff) << 10 | (*p++ & 0x3ff));
+                *to++ = (uint8_t)(0xf0 | c >> 18);
+                *to++ = (uint8_t)(0x80 | (c >> 12 & 0x3f));
+                *to++ = (uint8_t)(0x80 | (c >> 6 & 0x3f));
+                *to++ = (uint8_t)(0x80 | (c & 0x3f));
+            } else {
+                to = put_escaped(to, c);
+            }
+        }
+        out->len = (uint32_t)(to - out->text);
+    }
+    return true;
+}
+
+static bool put_quoted(JSContext *ctx, struct output *out, JSString *string)
+{
+    if (unlikely(!output_reserve(ctx, out, 1)))
+        return false;
+    out->text[out->len++] = '"';
+    if (!(string->is_wide_char ? put_quoted16(ctx, out, str16(string), string->len)
+                               : put_quoted8(ctx, out, str8(string), string->len)))
+        return false;
+    if (unlikely(!output_reserve(ctx, out, 1)))
+        return false;
+    out->text[out->len++] = '"';
+    return true;
+}
+
+#endif

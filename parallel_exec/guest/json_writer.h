@@ -1,0 +1,433 @@
+/* Engine values to JSON text, with exactly JSON.stringify(value)'s result and side effects.
+ *
+ * Nearly everything is plain: objects and arrays that came from JSON or a literal. For them no property is looked up by name:
+ * the text of an object's keys is kept per shape, and values are taken from where they lie. Everything else (accessors,
+ * proxies, toJSON, boxed primitives, other prototypes) goes through the engine, step by step as ECMA-262 25.5.4 has it. There
+ * the plugin's code may run and change anything, the object being written included; so nothing that was checked before such a
+ * step is relied upon after it. */
+#ifndef PEXEC_JSON_WRITER_H
+#define PEXEC_JSON_WRITER_H
+
+#define SHAPE_TEXTS 64                       /* entries; a power of two */
+#define SHAPE_TEXT_PROPERTIES 256            /* shapes with more properties are written without it */
+
+/* The texts of a shape's keys: property i is preceded by text[ends[i-1]] to text[ends[i]], which is `,"key":`. */
+struct shape_text {
+    JSShape *shape;                          /* held, so neither it nor its address is used for another */
+    uint8_t *text;
+    uint32_t *ends;
+};
+
+static struct shape_text shape_texts[SHAPE_TEXTS];
+
+struct writer {
+    JSContext *ctx;
+    struct output out;
+    JSObject **ancestors;                    /* the objects that enclose the one being written */
+    uint32_t depth, ancestor_room;
+    uint32_t until_poll;
+    bool plain;                              /* neither Object.prototype nor Array.prototype has a toJSON */
+};
+
+/* Under which key a value stands: what its toJSON is told. */
+struct write_key {
+    JSAtom atom;                             /* JS_ATOM_NULL for an array's element */
+    int64_t index;
+};
+
+/* 1: written. 0: undefined, a function or a symbol, nothing written. -1: an exception is pending, or the output is too large. */
+static int write_value(struct writer *w, JSValueConst value, struct write_key key);
+
+static bool has_to_json(JSContext *ctx, JSClassID class_id)
+{
+    JSObject *proto = JS_VALUE_GET_OBJ(ctx->class_proto[class_id]);
+    return find_own_property1(proto, JS_ATOM_toJSON) != NULL;
+}
+
+/* Look again at what the fast paths rely on; due after any step that can run the plugin's code. */
+static void writer_look(struct writer *w)
+{
+    JSContext *ctx = w->ctx;
+    JSObject *array_proto = JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_ARRAY]);
+    w->plain = !has_to_json(ctx, JS_CLASS_OBJECT) && !has_to_json(ctx, JS_CLASS_ARRAY) &&
+               array_proto->shape->proto == JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_OBJECT]);
+}
+
+static void shape_text_build(JSContext *ctx, struct shape_text *entry, JSShape *shape)
+{
+    struct output out = {.limit = 1u << 20};
+    uint32_t *ends = heap_alloc(sizeof(uint32_t) * (size_t)(shape->prop_count + 1));
+    bool good = ends != NULL;
+    const JSShapeProperty *property = get_shape_prop(shape);
+    for (int i = 0; i < shape->prop_count && good; i++, property++) {
+        JSValue name = JS_AtomToString(ctx, property->atom);
+        good = !JS_IsException(name) && output_put(ctx, &out, ",", 1) &&
+               put_quoted(ctx, &out, JS_VALUE_GET_STRING(name)) && output_put(ctx, &out, ":", 1);
+        JS_FreeValue(ctx, name);
+        ends[i] = out.len;
+    }
+    if (!good) {
+        JS_FreeValue(ctx, JS_GetException(ctx));
+        heap_free(out.text);
+        heap_free(ends);
+        return;
+    }
+    if (entry->shape) {
+        heap_free(entry->text);
+        heap_free(entry->ends);
+        js_free_shape(ctx->rt, entry->shape);
+    }
+    *entry = (struct shape_text){js_dup_shape(shape), out.text, ends};
+}
+
+/* The key texts of a shape, or NULL if objects of it are not plain: another prototype, a property that is hidden or an
+ * accessor, a symbol, an integer key (which comes first, whenever it was added), or a toJSON. */
+static inline const struct shape_text *shape_text_of(JSContext *ctx, JSShape *shape)
+{
+    struct shape_text *entry = &shape_texts[((uintptr_t)shape >> 4) & (SHAPE_TEXTS - 1)];
+    if (likely(entry->shape == shape))
+        return entry;
+    if (!shape->is_hashed || shape->proto != JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_OBJECT]) ||
+        shape->prop_count > SHAPE_TEXT_PROPERTIES)
+        return NULL;
+    const JSShapeProperty *property = get_shape_prop(shape);
+    for (int i = 0; i < shape->prop_count; i++, property++) {
+        JSAtom atom = property->atom;
+        if ((property->flags & (JS_PROP_TMASK | JS_PROP_ENUMERABLE)) != JS_PROP_ENUMERABLE || atom == JS_ATOM_toJSON ||
+            atom == JS_ATOM_NULL || __JS_AtomIsTaggedInt(atom) || JS_AtomIsArrayIndex(ctx, &(uint32_t){0}, atom) ||
+            ctx->rt->atom_array[atom]->atom_type != JS_ATOM_TYPE_STRING)
+            return NULL;
+    }
+    shape_text_build(ctx, entry, shape);
+    return entry->shape == shape ? entry : NULL;
+}
+
+/* Enter an object. False, with an exception pending, if it encloses itself or the nesting is too deep. */
+static bool writer_enter(struct writer *w, JSObject *object)
+{
+    if (unlikely(js_check_stack_overflow(w->ctx->rt, 0))) {
+        JS_ThrowStackOverflow(w->ctx);
+        return false;
+    }
+    for (uint32_t i = 0; i < w->depth; i++)
+        if (unlikely(w->ancestors[i] == object)) {
+            JS_ThrowTypeError(w->ctx, "circular reference");
+            return false;
+        }
+    if (unlikely(w->depth >= w->ancestor_room)) {
+        uint32_t room = w->ancestor_room * 2 + 32;
+        JSObject **grown = heap_realloc(w->ancestors, room * sizeof(JSObject *));
+        if (!grown) {
+            JS_ThrowOutOfMemory(w->ctx);
+            return false;
+        }
+        w->ancestors = grown;
+        w->ancestor_room = room;
+    }
+    w->ancestors[w->depth++] = object;
+    return true;
+}
+
+static bool writer_poll(struct writer *w)
+{
+    w->until_poll = POLL_EVERY;
+    if (on_interrupt(w->ctx->rt, NULL)) {
+        JS_ThrowInterrupted(w->ctx);
+        return false;
+    }
+    return true;
+}
+
+/* A plain object of a shape whose key texts are known. */
+static int write_plain_object(struct writer *w, JSObject *object, const struct shape_text *texts)
+{
+    JSContext *ctx = w->ctx;
+    /* Held: the object, its shape with the atoms, and so the entry's texts as long as nobody evicts them; the plugin's code
+     * can run between two properties. */
+    JSShape *shape = js_dup_shape(texts->shape);
+    uint32_t start = w->out.len;
+    int count = shape->prop_count, result = -1;
+    if (!writer_enter(w, object))
+        goto done;
+    for (int i = 0; i < count; i++) {
+        uint32_t mark = w->out.len;
+        if (likely(texts->shape == shape)) {
+            uint32_t from = i ? texts->ends[i - 1] : 0, len = texts->ends[i] - from;
+            if (unlikely(!output_put(ctx, &w->out, (const char *)texts->text + from, len)))
+                goto leave;
+        } else {
+            JSValue name = JS_AtomToString(ctx, get_shape_prop(shape)[i].atom);
+            bool good = !JS_IsException(name) && output_put(ctx, &w->out, ",", 1) &&
+                        put_quoted(ctx, &w->out, JS_VALUE_GET_STRING(name)) && output_put(ctx, &w->out, ":", 1);
+            JS_FreeValue(ctx, name);
+            if (!good)
+                goto leave;
+        }
+        struct write_key key = {get_shape_prop(shape)[i].atom, 0};
+        int written;
+        if (likely(object->shape == shape)) {
+            JSValue value = object->prop[i].u.value;
+            if (JS_VALUE_HAS_REF_COUNT(value)) {
+                value = js_dup(value);
+                written = write_value(w, value, key);
+                JS_FreeValue(ctx, value);
+            } else {
+                written = write_value(w, value, key);
+            }
+        } else {                             /* the plugin has changed the object meanwhile */
+            JSValue value = JS_GetProperty(ctx, JS_MKPTR(JS_TAG_OBJECT, object), key.atom);
+            writer_look(w);
+            written = JS_IsException(value) ? -1 : write_value(w, value, key);
+            JS_FreeValue(ctx, value);
+        }
+        if (unlikely(written <= 0)) {
+            if (written < 0)
+                goto leave;
+            w->out.len = mark;
+        }
+    }
+    if (unlikely(!output_reserve(ctx, &w->out, 2)))
+        goto leave;
+    if (w->out.len == start)
+        w->out.len++;
+    w->out.text[start] = '{';                /* over the first comma */
+    w->out.text[w->out.len++] = '}';
+    result = 1;
+leave:
+    w->depth--;
+done:
+    js_free_shape(ctx->rt, shape);
+    return result;
+}
+
+/* An array, or a proxy for one: `object` is the value to read from. Elements of a fast array are taken from where they lie. */
+static int write_array(struct writer *w, JSValueConst value)
+{
+    JSContext *ctx = w->ctx;
+    JSObject *object = JS_VALUE_GET_OBJ(value);
+    int64_t length;
+    if (!writer_enter(w, object))
+        return -1;
+    if (js_get_length64(ctx, &length, value) || !output_put(ctx, &w->out, "[", 1))
+        goto failed;
+    if (object->class_id != JS_CLASS_ARRAY)
+        writer_look(w);
+    for (int64_t i = 0; i < length; i++) {
+        if (unlikely(!output_reserve(ctx, &w->out, 8)))
+            goto failed;
+        if (i)
+            w->out.text[w->out.len++] = ',';
+        struct write_key key = {JS_ATOM_NULL, i};
+        int written;
+        if (likely(object->class_id == JS_CLASS_ARRAY && object->fast_array && i < object->u.array.count)) {
+            JSValue element = object->u.array.u.values[i];
+            if (JS_VALUE_HAS_REF_COUNT(element)) {
+                element = js_dup(element);
+                written = write_value(w, element, key);
+                JS_FreeValue(ctx, element);
+            } else {
+                written = write_value(w, element, key);
+            }
+        } else {
+            JSValue element = JS_GetPropertyInt64(ctx, value, i);
+            writer_look(w);
+            written = JS_IsException(element) ? -1 : write_value(w, element, key);
+            JS_FreeValue(ctx, element);
+        }
+        if (unlikely(written <= 0) && (written < 0 || !output_put(ctx, &w->out, "null", 4)))
+            goto failed;
+    }
+    w->depth--;
+    return output_put(ctx, &w->out, "]", 1) ? 1 : -1;
+failed:
+    w->depth--;
+    return -1;
+}
+
+/* Any other object: its enumerable string keys as they are now, each value got when its turn comes. */
+static int write_any_object(struct writer *w, JSValueConst value)
+{
+    JSContext *ctx = w->ctx;
+    JSPropertyEnum *keys = NULL;
+    uint32_t count = 0;
+    int result = -1;
+    bool first = true;
+    if (!writer_enter(w, JS_VALUE_GET_OBJ(value)))
+        return -1;
+    if (JS_GetOwnPropertyNames(ctx, &keys, &count, value, JS_GPN_STRING_MASK | JS_GPN_ENUM_ONLY) < 0)
+        goto done;
+    if (!output_put(ctx, &w->out, "{", 1))
+        goto done;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t mark = w->out.len;
+        JSValue name = JS_AtomToString(ctx, keys[i].atom);
+        bool good = !JS_IsException(name) && (first || output_put(ctx, &w->out, ",", 1)) &&
+                    put_quoted(ctx, &w->out, JS_VALUE_GET_STRING(name)) && output_put(ctx, &w->out, ":", 1);
+        JS_FreeValue(ctx, name);
+        if (!good)
+            goto done;
+        JSValue member = JS_GetProperty(ctx, value, keys[i].atom);
+        writer_look(w);
+        int written = JS_IsException(member) ? -1 : write_value(w, member, (struct write_key){keys[i].atom, 0});
+        JS_FreeValue(ctx, member);
+        if (written < 0)
+            goto done;
+        if (written)
+            first = false;
+        else
+            w->out.len = mark;
+    }
+    result = output_put(ctx, &w->out, "}", 1) ? 1 : -1;
+done:
+    js_free_prop_enum(ctx, keys, count);
+    w->depth--;
+    return result;
+}
+
+static JSValue key_text_value(JSContext *ctx, struct write_key key)
+{
+    return key.atom == JS_ATOM_NULL ? JS_ToStringFree(ctx, js_int64(key.index)) : JS_AtomToString(ctx, key.atom);
+}
+
+/* The value after its toJSON, if it has one; takes `value` over. */
+static JSValue apply_to_json(struct writer *w, JSValue value, struct write_key key)
+{
+    JSContext *ctx = w->ctx;
+    JSValue method = JS_GetProperty(ctx, value, JS_ATOM_toJSON);
+    if (JS_IsFunction(ctx, method)) {
+        JSValue name = key_text_value(ctx, key);
+        JSValue result = JS_IsException(name) ? JS_EXCEPTION : JS_Call(ctx, method, value, 1, vc(&name));
+        JS_FreeValue(ctx, name);
+        JS_FreeValue(ctx, value);
+        value = result;
+    } else if (JS_IsException(method)) {
+        JS_FreeValue(ctx, value);
+        value = JS_EXCEPTION;
+    }
+    JS_FreeValue(ctx, method);
+    writer_look(w);
+    return value;
+}
+
+/* An object that is not known to be plain, or a BigInt. */
+static no_inline int write_unusual(struct writer *w, JSValueConst original, struct write_key key)
+{
+    JSContext *ctx = w->ctx;
+    JSValue value = apply_to_json(w, js_dup(original), key);
+    int result = -1;
+    if (JS_IsObject(value)) {
+        JSObject *object = JS_VALUE_GET_OBJ(value);
+        switch (object->class_id) {
+        case JS_CLASS_NUMBER: value = JS_ToNumberFree(ctx, value); break;
+        case JS_CLASS_STRING: value = JS_ToStringFree(ctx, value); break;
+        case JS_CLASS_BOOLEAN:
+        case JS_CLASS_BIG_INT: set_value(ctx, &value, js_dup(object->u.object_data)); break;
+        case JS_CLASS_RAWJSON: {
+            JSValue raw = JS_GetProperty(ctx, value, JS_ATOM_rawJSON);
+            size_t len;
+            const char *text = JS_IsException(raw) ? NULL : JS_ToCStringLen(ctx, &len, raw);
+            if (text && output_put(ctx, &w->out, text, (uint32_t)len))
+                result = 1;
+            JS_FreeCString(ctx, text);
+            JS_FreeValue(ctx, raw);
+            JS_FreeValue(ctx, value);
+            return result;
+        }
+        default: {
+            int array = JS_IsFunction(ctx, value) ? 0 : js_is_array(ctx, value);
+            if (JS_IsFunction(ctx, value))
+                result = 0;
+            else if (array >= 0)
+                result = array ? write_array(w, value) : write_any_object(w, value);
+            JS_FreeValue(ctx, value);
+            return result;
+        }
+        }
+        writer_look(w);
+    }
+    if (JS_IsException(value))
+        return -1;
+    if (JS_IsBigInt(value))
+        JS_ThrowTypeError(ctx, "BigInt are forbidden in JSON.stringify");
+    else
+        result = write_value(w, value, key); /* a primitive by now */
+    JS_FreeValue(ctx, value);
+    return result;
+}
+
+static int write_value(struct writer *w, JSValueConst value, struct write_key key)
+{
+    JSContext *ctx = w->ctx;
+    struct output *out = &w->out;
+    if (unlikely(--w->until_poll == 0) && !writer_poll(w))
+        return -1;
+    if (unlikely(out->len > out->limit)) {
+        out->too_large = true;
+        return -1;
+    }
+    if (unlikely(!output_reserve(ctx, out, NUMBER_TEXT_MAX)))
+        return -1;
+    switch (JS_VALUE_GET_NORM_TAG(value)) {
+    case JS_TAG_INT:
+        out->len = (uint32_t)(write_int32(out->text + out->len, JS_VALUE_GET_INT(value)) - out->text);
+        return 1;
+    case JS_TAG_FLOAT64: {
+        double number = JS_VALUE_GET_FLOAT64(value);
+        if (unlikely(!isfinite(number)))
+            return output_put(ctx, out, "null", 4) ? 1 : -1;
+        out->len = (uint32_t)(write_double(out->text + out->len, number) - out->text);
+        return 1;
+    }
+    case JS_TAG_BOOL:
+        return output_put(ctx, out, JS_VALUE_GET_BOOL(value) ? "true" : "false", JS_VALUE_GET_BOOL(value) ? 4 : 5) ? 1 : -1;
+    case JS_TAG_NULL:
+        return output_put(ctx, out, "null", 4) ? 1 : -1;
+    case JS_TAG_STRING:
+        return put_quoted(ctx, out, JS_VALUE_GET_STRING(value)) ? 1 : -1;
+    case JS_TAG_STRING_ROPE: {
+        JSValue flat = JS_ToString(ctx, value);
+        if (JS_IsException(flat))
+            return -1;
+        int result = JS_VALUE_GET_TAG(flat) == JS_TAG_STRING && put_quoted(ctx, out, JS_VALUE_GET_STRING(flat)) ? 1 : -1;
+        JS_FreeValue(ctx, flat);
+        return result;
+    }
+    case JS_TAG_OBJECT: {
+        JSObject *object = JS_VALUE_GET_OBJ(value);
+        if (likely(w->plain)) {
+            if (object->class_id == JS_CLASS_OBJECT) {
+                const struct shape_text *texts = shape_text_of(ctx, object->shape);
+                if (likely(texts != NULL))
+                    return write_plain_object(w, object, texts);
+            } else if (object->class_id == JS_CLASS_ARRAY && object->shape == ctx->array_shape) {
+                return write_array(w, value);
+            }
+        }
+        return write_unusual(w, value, key);
+    }
+    case JS_TAG_BIG_INT:
+    case JS_TAG_SHORT_BIG_INT:
+        return write_unusual(w, value, key);
+    default:
+        return 0;
+    }
+}
+
+/* Write a value as JSON text into w->out.text. As write_value, and the text may be NULL unless the result is 1. */
+static int json_write(JSContext *ctx, struct writer *w, JSValueConst value, uint32_t limit)
+{
+    memset(w, 0, sizeof(*w));
+    w->ctx = ctx;
+    w->out.limit = limit;
+    w->until_poll = POLL_EVERY;
+    writer_look(w);
+    int result = write_value(w, value, (struct write_key){JS_ATOM_empty_string, 0});
+    heap_free(w->ancestors);
+    if (result > 0 && w->out.len > limit) {
+        w->out.too_large = true;
+        result = -1;
+    }
+    return result;
+}
+
+#endif
