@@ -1,7 +1,7 @@
 """One instance driven export by export: what a sandbox does not do with it.
 
-A sandbox calls one export per job. Loading a plugin, capturing an image, comparing strategies and timing the parts of a job need
-the guest's other exports, one at a time; this is the one place that knows how each is called.
+A sandbox calls one export per job. Loading a plugin, capturing an image, comparing strategies and timing the parts of
+a job need the guest's other exports, one at a time; this is the one place that knows how each is called.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Snapshot:
 
 
 class Driver:
-    """Calls the exports of one instance, each under the limits' deadline. It is a context manager and belongs to one thread.
+    """Calls the exports of one instance, each under the limits' deadline. It is a context manager and belongs to one
+    thread.
 
     Every call gets the same seed, so that what one call hashed (a Map of the plugin's) the next one finds.
 

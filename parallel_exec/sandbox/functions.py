@@ -1,4 +1,6 @@
-"""Which functions a plugin has, asked of the engine itself, so that no second opinion on JavaScript's grammar is needed."""
+"""Which functions a plugin has, asked of the engine itself, so that no second opinion on JavaScript's grammar is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,15 @@ from .driver import Driver
 from .image import MemoryImage
 from .reset import fill_new
 
-# A module may import itself: it is loaded already, so no loader, which the engine does not have, is asked for it. It fails for
-# a script, which is no module.
+# A module may import itself: it is loaded already, so no loader, which the engine does not have, is asked for it. It
+# fails for a script, which is no module.
 _OF_MODULE = """import * as plugin from {name};
 export const list = () => Object.keys(plugin).filter(name => typeof plugin[name] === "function");
 """
 
-# A script's functions are globals, or top-level const and let, which nothing lists: so names are tried, all that occur in its
-# source or, where that is not at hand, in the image's memory, where the engine keeps each as an interned string.
+# A script's functions are globals, or top-level const and let, which nothing lists: so names are tried, all that
+# occur in its source or, where that is not at hand, in the image's memory, where the engine keeps each as an interned
+# string.
 _OF_SCRIPT = """export const list = names => names.filter(name => {
     try {
         const value = (0, eval)(name);
@@ -40,11 +43,12 @@ def functions_of(image: MemoryImage, *, source: str | None = None, limits: Limit
         source: the plugin's source, if it is at hand: it makes this 100 times faster (0.3 ms).
         limits: bounds on the question, for it runs the plugin's engine.
 
-    Those of a script that are built in or bound (``Function.prototype.bind``) are not listed, though they can be called.
+    Those of a script that are built in or bound (``Function.prototype.bind``) are not listed, though they can be
+    called.
 
     >>> functions_of(MemoryImage.capture("export const f = x => x; export default function () {}", name="two.mjs"))
     ['default', 'f']
-    >>> functions_of(MemoryImage.capture("const k = 3, twice = x => 2 * x; function half(x) { return x / 2 }", name="s.js"))
+    >>> functions_of(MemoryImage.capture("const k = 3, twice = x => 2 * x; function half(x) {}", name="s"))
     ['half', 'twice']
     """
     limits = limits or Limits()

@@ -1,6 +1,7 @@
 """The strategies that ``pexec bench`` and ``pexec profile`` compare: seven ways to run the same job.
 
-One file each. From `baseline` to `parallel` a job finds more and more done already; each really does what its name says.
+One file each. From `baseline` to `parallel` a job finds more and more done already; each really does what its name
+says.
 """
 
 from __future__ import annotations

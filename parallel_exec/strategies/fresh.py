@@ -51,8 +51,8 @@ class FreshInstance(Strategy):
 def read_source(driver: Driver, work: Work, clock: Clock) -> None:
     """Give the document to the engine as source text.
 
-    JSON is a subset of JavaScript's expressions, with one exception: a key ``__proto__`` sets the prototype here, and is a
-    key like any other to JSON.parse. Parentheses keep an object from being taken for a block.
+    JSON is a subset of JavaScript's expressions, with one exception: a key ``__proto__`` sets the prototype here, and
+    is a key like any other to JSON.parse. Parentheses keep an object from being taken for a block.
     """
     driver.put(b"(%b)" % work.document, name=work.function)
     clock.lap(Stage.COPY_IN)
@@ -63,8 +63,8 @@ def read_source(driver: Driver, work: Work, clock: Clock) -> None:
 def baked(work: Work, *, plugin: bool, document: bool = False) -> wasmtime.Module:
     """Return a module that starts with the engine running and, if so told, the plugin loaded and the document read.
 
-    It is compiled here and now, not taken from the cache of compiled modules: a new plugin, or a new document, is a new module,
-    and what that costs is part of the comparison.
+    It is compiled here and now, not taken from the cache of compiled modules: a new plugin, or a new document, is a
+    new module, and what that costs is part of the comparison.
     """
     try:
         with Driver.open(work.limits) as driver:

@@ -1,4 +1,6 @@
-"""What `Sandbox` does: the plugin's memory image lies in a resident instance, and is put back in place after each job."""
+"""What `Sandbox` does: the plugin's memory image lies in a resident instance, and is put back in place after each
+job.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ class Parallel(Strategy):
         return list(self._pool.map(self._function, itertools.repeat(self.work.document, jobs)))
 
     def stages(self) -> dict[Stage, float]:
-        """The stages of a job in this process, and as transport what a job alone in the pool takes longer than one here."""
+        """The stages of a job in this process, and as transport what a job alone in the pool takes longer than one
+        here.
+        """
         if self._here is None:
             self._here = Image(self.work)
             self._here.prepare()

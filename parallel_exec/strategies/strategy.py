@@ -102,7 +102,9 @@ class Strategy(ABC):
 
     @abstractmethod
     def stages(self) -> dict[Stage, float]:
-        """Run one job part by part and return the seconds that each part took; parts that a job does not have are missing."""
+        """Run one job part by part and return the seconds that each part took; parts that a job does not have are
+        missing.
+        """
 
     def close(self) -> None:  # noqa: B027 - most strategies hold nothing that would have to be given back
         """Give back what `prepare` took. Calling it again does nothing."""

@@ -1,4 +1,6 @@
-"""The engine is started in a baked module: each job makes an instance of it and hands it script and data as source text."""
+"""The engine is started in a baked module: each job makes an instance of it and hands it script and data as source
+text.
+"""
 
 from __future__ import annotations
 

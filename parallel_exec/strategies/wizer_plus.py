@@ -1,5 +1,6 @@
-"""The plugin is loaded in a baked module, one module per plugin as Javy does it: each job makes an instance of it and hands
-it the data as source text."""
+"""The plugin is loaded in a baked module, one module per plugin as Javy does it: each job makes an instance of it and
+hands it the data as source text.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Running, statistics and reports of ``pexec bench`` and ``pexec profile``."""

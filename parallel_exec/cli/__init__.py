@@ -1,0 +1,1 @@
+"""The command ``pexec``: one file per command, each thin over the library."""

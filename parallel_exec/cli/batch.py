@@ -1,0 +1,110 @@
+"""Running a function over many documents, in this process as long as that is quick, and then in a pool.
+
+A pool takes some 100 ms to start. So the first documents run here; if there are still some when that time is over,
+the rest goes to a pool, and few or small documents never start one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from ..errors import PexecError
+from ..limits import Limits
+from ..plugin import PluginFunction
+from ..sandbox import MemoryImage, Sandbox
+from .inputs import Document
+
+ALONE_S = 0.2
+IN_FLIGHT_PER_WORKER = 32
+IN_FLIGHT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one document: a result as JSON text, or a line that says why there is none."""
+
+    document: Document
+    result: bytes | None
+    problem: str = ""
+    error: PexecError | None = None
+
+
+def run_batch(
+    function: PluginFunction,
+    image: MemoryImage,
+    documents: Iterator[Document],
+    *,
+    limits: Limits,
+    workers: int,
+    alone_s: float = ALONE_S,
+) -> Iterator[Outcome]:
+    """Yield the outcomes of all documents, in their order.
+
+    Args:
+        function: what to run; its results are left as JSON text.
+        image: the plugin's image, for this process.
+        workers: processes of the pool; with 1, everything runs here.
+        alone_s: seconds after which a pool is started if there are documents left.
+    """
+    start = time.monotonic()
+    with Sandbox(image, limits=limits) as sandbox:
+        for document in documents:
+            if workers > 1 and time.monotonic() - start >= alone_s:
+                following = next(documents, None)
+                if following is not None:
+                    sandbox.close()
+                    yield from _in_pool(function, itertools.chain([document, following], documents), limits, workers)
+                    return
+            yield _here(sandbox, function.name, document)
+
+
+def _here(sandbox: Sandbox, function: str, document: Document) -> Outcome:
+    if document.text is None:
+        return Outcome(document, None, document.problem)
+    try:
+        return Outcome(document, sandbox.call_bytes(function, document.text))
+    except PexecError as error:
+        return Outcome(document, None, str(error), error)
+
+
+def _in_pool(
+    function: PluginFunction, documents: Iterator[Document], limits: Limits, workers: int
+) -> Iterator[Outcome]:
+    from ..pool import Pool
+
+    waiting: deque[tuple[Document, int, Future[bytes] | None]] = deque()
+    held = 0
+    with Pool(workers, limits=limits) as pool:
+        try:
+            for document in documents:
+                size = len(document.text or b"")
+                while waiting and (len(waiting) >= workers * IN_FLIGHT_PER_WORKER or held + size > IN_FLIGHT_BYTES):
+                    held -= waiting[0][1]
+                    yield _outcome(*waiting.popleft())
+                future = None if document.text is None else pool.submit(function, document.text)
+                # The pool has the text now; an outcome needs only to know where it comes from.
+                waiting.append((Document(document.index, document.origin, None, document.problem), size, future))
+                held += size
+                while waiting and (waiting[0][2] is None or waiting[0][2].done()):
+                    held -= waiting[0][1]
+                    yield _outcome(*waiting.popleft())
+            while waiting:
+                yield _outcome(*waiting.popleft())
+        finally:
+            for _document, _size, left in waiting:
+                if left is not None:
+                    left.cancel()
+
+
+def _outcome(document: Document, _size: int, future: Future[bytes] | None) -> Outcome:
+    if future is None:
+        return Outcome(document, None, document.problem)
+    try:
+        return Outcome(document, future.result())
+    except PexecError as error:
+        return Outcome(document, None, str(error), error)

@@ -1,0 +1,126 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .failures import Debug, Failure, usage
+
+if TYPE_CHECKING:
+    from ..limits import Limits
+    from ..plugin import Plugin
+    from ..sandbox import MemoryImage
+
+
+def _set_debug(value: bool) -> None:
+    if value:
+        Debug.on = True
+
+
+DebugOption = Annotated[
+    bool, typer.Option("--debug", help="Show the traceback of an error.", callback=_set_debug, is_eager=True)
+]
+FunctionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--function",
+        metavar="NAME",
+        help="The plugin's function to call. By default its only one, or the one named calculate.",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", help="Worker processes; by default as many as CPUs that may be used."),
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option("--memory-limit", metavar="SIZE", help="Memory of a job, in bytes or as 64M or 1G; 256M by default."),
+]
+TimeOption = Annotated[
+    float | None,
+    typer.Option("--time-limit", metavar="SECONDS", help="Time that a job may take; 10 s by default."),
+]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write the figures to a file as JSON; - is stdout.")
+]
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_size(text: str, option: str) -> int:
+    """Return the number of bytes that a text such as ``64M`` stands for; units are powers of 1024.
+
+    >>> parse_size("64M", "--memory-limit"), parse_size("1.5 GiB", "--memory-limit"), parse_size("4194304", "")
+    (67108864, 1610612736, 4194304)
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise usage(f"{option} must be a number of bytes, such as 67108864, 64M or 1G; got {text!r}")
+    return int(float(found[1]) * _UNITS[found[2].lower()])
+
+
+def make_limits(memory: str | None, time_s: float | None, *, pinned: bool = False) -> Limits:
+    """Return the limits that the options ask for.
+
+    Args:
+        memory, time_s: the options' values; None for the default.
+        pinned: let every job see the same chance and time.
+    """
+    import time
+
+    from ..limits import Limits
+
+    values: dict[str, object] = {}
+    if memory is not None:
+        values["memory_bytes"] = parse_size(memory, "--memory-limit")
+    if time_s is not None:
+        values["time_s"] = time_s
+    if pinned:
+        values |= {"seed": 1, "time": float(int(time.time()))}
+    try:
+        return Limits(**values)  # type: ignore[arg-type]
+    except ValueError as error:
+        text = str(error).replace("Limits.memory_bytes", "--memory-limit").replace("Limits.time_s", "--time-limit")
+        raise usage(text.replace(" above 0, or None;", " above 0;")) from None
+
+
+def count_workers(workers: int | None) -> int:
+    """Return how many workers there are to be."""
+    from ..bench.machine import available_cpus
+
+    if workers is not None and workers < 1:
+        raise usage(f"--workers must be at least 1; got {workers}")
+    return workers or available_cpus()
+
+
+def choose_function(plugin: Plugin, image: MemoryImage, function: str | None) -> str:
+    """Return the function to call: the one named, the plugin's only one, or `calculate`.
+
+    Raises:
+        Failure: none is named and there is none, or no telling which.
+    """
+    if function is not None:
+        if not function:
+            raise usage("--function must be a name; got nothing")
+        return function
+    names = list_functions(plugin, image)
+    if not names:
+        raise Failure(
+            f"{plugin.name}: the plugin has no function; a script declares it at top level, a module exports it"
+        )
+    if len(names) == 1:
+        return names[0]
+    if "calculate" in names:
+        return "calculate"
+    raise usage(f"--function is needed: {plugin.name} has {', '.join(names)}")
+
+
+def list_functions(plugin: Plugin, image: MemoryImage) -> list[str]:
+    """Return the names of the plugin's functions."""
+    from ..sandbox.functions import functions_of
+
+    return functions_of(image, source=plugin.source)

@@ -1,0 +1,125 @@
+"""`pexec run`: a plugin's function over documents, results as newline-delimited JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .failures import FAILURE, Failure, say, usage
+from .options import (
+    DebugOption,
+    FunctionOption,
+    MemoryOption,
+    TimeOption,
+    WorkersOption,
+    choose_function,
+    count_workers,
+    list_functions,
+    make_limits,
+)
+
+
+def run(
+    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="The JavaScript file.", show_default=False)],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILES]", help="The documents; - is stdin, and so is none.", show_default=False),
+    ] = None,
+    function: FunctionOption = None,
+    out: Annotated[
+        str, typer.Option("-o", "--output", metavar="OUT", help="Where results go; - is stdout.", show_default=False)
+    ] = "-",
+    lines: Annotated[
+        bool, typer.Option("--lines", help="Each line of a file that is not blank is a document, not each file.")
+    ] = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first document that fails.")] = False,
+    failed_as: Annotated[
+        str | None,
+        typer.Option(
+            "--failed-as",
+            metavar="JSON",
+            help="Write this line for a document that fails, so that line N belongs to document N.",
+        ),
+    ] = None,
+    workers: WorkersOption = None,
+    time_limit: TimeOption = None,
+    memory_limit: MemoryOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Run a plugin's function over documents.
+
+    Every file is one document, or with --lines every line. Results are written in the order of the documents, one
+    line of JSON each. A document that fails has no line (but see --failed-as); stderr says which it was, counted from
+    0, and why; the rest goes on, and the exit status is 1. OUT appears at the end, whole, and not at all if nothing
+    succeeded or --fail-fast stopped the run.
+    """
+    limits = make_limits(memory_limit, time_limit)
+    processes = count_workers(workers)
+    placeholder = _placeholder(failed_as)
+
+    from ..errors import PluginError
+    from ..plugin import Plugin
+    from .batch import run_batch
+    from .inputs import read_documents
+    from .output import Output
+    from .terminal import Bar
+
+    loaded = Plugin.from_file(plugin)
+    image = loaded.image()
+    chosen = choose_function(loaded, image, function)
+    if function is None:
+        say(f"--function is not given; calling {chosen}()", "note")
+    sources = files or ["-"]
+    failed = done = 0
+    total = None if lines or "-" in sources else len(sources)
+    with Output(out) as output, Bar("documents", total) as bar:
+        documents = read_documents(sources, lines=lines)
+        outcomes = run_batch(
+            loaded.function(chosen, output="bytes"), image, documents, limits=limits, workers=processes
+        )
+        for outcome in outcomes:
+            if outcome.result is not None:
+                done += 1
+                output.write(outcome.result + b"\n")
+            else:
+                bar.pause()
+                if isinstance(outcome.error, PluginError):
+                    raise Failure(f"{outcome.problem}{_known(loaded, image, chosen)}")
+                failed += 1
+                where = f"document {outcome.document.index} ({outcome.document.origin})"
+                if fail_fast:
+                    raise Failure(f"{where}: {outcome.problem}")
+                say(f"{where}: {outcome.problem}")
+                if placeholder is not None:
+                    output.write(placeholder)
+            if out == "-":
+                output.flush()
+            bar.advance(1)
+        if done or not failed:
+            output.keep()
+    if failed:
+        if failed > 1:
+            say(f"{failed} of {failed + done} documents failed")
+        raise typer.Exit(FAILURE)
+
+
+def _placeholder(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    import orjson
+
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise usage(f"--failed-as must be JSON, such as null; got {text!r}: {error}") from None
+    return text.replace("\n", " ").encode() + b"\n"
+
+
+def _known(plugin: object, image: object, function: str) -> str:
+    from ..plugin import Plugin
+    from ..sandbox import MemoryImage
+
+    assert isinstance(plugin, Plugin) and isinstance(image, MemoryImage)
+    names = list_functions(plugin, image)
+    return f" (it has {', '.join(names)})" if names and function not in names else ""
