@@ -1,6 +1,8 @@
 """``python -m parallel_exec``: the command ``pexec``."""
 
-from .cli.main import entry
+import sys
+
+from .cli.main import main
 
 if __name__ == "__main__":
-    entry()
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """Running a function over many documents, in this process as long as that is quick, and then in a pool.
 
-A pool takes some 100 ms to start. So the first documents run here; if there are still some when that time is over,
-the rest goes to a pool, and few or small documents never start one.
+A pool takes some 100 ms to start, and a job's way to a worker and back costs this process more than a tiny job itself.
+So the first documents run here; if there are still some when that time is over, and they are worth it, the rest goes to
+a pool.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from ..plugin import PluginFunction
 from ..sandbox import MemoryImage, Sandbox
 from .inputs import Document
 
+# Seconds after which the documents so far are looked at, to decide whether the rest goes to a pool.
 ALONE_S = 0.2
+# Seconds per job from which on it does; handing a job to a worker and taking its result costs some 30 us.
+WORTH_S = 60e-6
 IN_FLIGHT_PER_WORKER = 32
 IN_FLIGHT_BYTES = 64 << 20
 
@@ -31,7 +35,6 @@ class Outcome:
     document: Document
     result: bytes | None
     problem: str = ""
-    error: PexecError | None = None
 
 
 def run_batch(
@@ -42,6 +45,7 @@ def run_batch(
     limits: Limits,
     workers: int,
     alone_s: float = ALONE_S,
+    worth_s: float = WORTH_S,
 ) -> Iterator[Outcome]:
     """Yield the outcomes of all documents, in their order.
 
@@ -49,18 +53,23 @@ def run_batch(
         function: what to run; its results are left as JSON text.
         image: the plugin's image, for this process.
         workers: processes of the pool; with 1, everything runs here.
-        alone_s: seconds after which a pool is started if there are documents left.
+        alone_s: seconds after which a pool is started if there are documents left, and they are worth it.
+        worth_s: seconds that a job must take on average for that, over the last `alone_s`.
     """
-    start = time.monotonic()
+    spent, jobs = 0.0, 0
     with Sandbox(image, limits=limits) as sandbox:
         for document in documents:
-            if workers > 1 and time.monotonic() - start >= alone_s:
-                following = next(documents, None)
-                if following is not None:
+            if workers > 1 and spent >= alone_s:
+                if spent / jobs >= worth_s and (following := next(documents, None)) is not None:
                     sandbox.close()
                     yield from _in_pool(function, itertools.chain([document, following], documents), limits, workers)
                     return
-            yield _here(sandbox, function.name, document)
+                spent, jobs = 0.0, 0
+            start = time.perf_counter()
+            outcome = _here(sandbox, function.name, document)
+            spent += time.perf_counter() - start
+            jobs += 1
+            yield outcome
 
 
 def _here(sandbox: Sandbox, function: str, document: Document) -> Outcome:
@@ -69,7 +78,7 @@ def _here(sandbox: Sandbox, function: str, document: Document) -> Outcome:
     try:
         return Outcome(document, sandbox.call_bytes(function, document.text))
     except PexecError as error:
-        return Outcome(document, None, str(error), error)
+        return Outcome(document, None, str(error))
 
 
 def _in_pool(
@@ -107,4 +116,4 @@ def _outcome(document: Document, _size: int, future: Future[bytes] | None) -> Ou
     try:
         return Outcome(document, future.result())
     except PexecError as error:
-        return Outcome(document, None, str(error), error)
+        return Outcome(document, None, str(error))

@@ -9,6 +9,7 @@ import typer
 
 from .failures import usage
 from .options import DebugOption, FunctionOption, JsonOption, MemoryOption, TimeOption, WorkersOption
+from .startup import ready
 from .work import DocumentArgument, PluginArgument, StrategiesOption, choose_strategies, make_work
 
 
@@ -41,6 +42,7 @@ def bench(
     from .output import Output
     from .terminal import Bar
 
+    ready()
     names = choose_strategies(strategies)
     work, document_name = make_work(plugin, document, function, workers, memory_limit, time_limit)
     with Output(json) if json else nullcontext() as output:

@@ -6,6 +6,7 @@ wait for what draws tables or starts processes.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import signal
 import sys
@@ -15,26 +16,33 @@ from typing import Annotated
 
 import typer
 
-from . import bench as bench_command
-from . import profile as profile_command
-from . import run as run_command
-from .cache import cache
 from .failures import BROKEN_PIPE, FAILURE, INTERRUPTED, Debug, one_line, quiet_stdout, report, say
 from .options import DebugOption
-from .plugin import plugin
+from .startup import begin, ready
 
-app = typer.Typer(
-    name="pexec",
-    help="Untrusted JavaScript plugins over JSON documents, in sandboxes, on all cores.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command("run")(run_command.run)
-app.command("bench")(bench_command.bench)
-app.command("profile")(profile_command.profile)
-app.add_typer(plugin, name="plugin")
-app.add_typer(cache, name="cache")
+COMMANDS = ("run", "bench", "profile", "plugin", "cache")
+
+
+def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """Return the command with the subcommand that the arguments begin with or, if they begin with none, with all.
+
+    typer builds a validator for every option that there is, which for all commands takes as long as running one.
+    """
+    app = typer.Typer(
+        name="pexec",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(root)
+    word = next((argument for argument in arguments if not argument.startswith("-")), "")
+    for name in (word,) if word in COMMANDS else COMMANDS:
+        command = getattr(importlib.import_module(f".{name}", __package__), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
 
 
 def _show_version(value: bool) -> None:
@@ -45,7 +53,6 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
@@ -64,23 +71,29 @@ class _OneLine(logging.Handler):
         say(record.getMessage(), record.levelname.lower(), sys.stderr)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run a command line and return the exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
 
-    Args:
-        argv: the arguments; by default those of the process.
+    >>> dispatch(["--version"])
+    pexec ...
+    0
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
     Debug.on = False
     logger = logging.getLogger("parallel_exec")
     handler = _OneLine(logging.WARNING)
     logger.addHandler(handler)
     try:
         # Not standalone: errors come out as exceptions, and all of them become one line here.
-        status = app(args=arguments or ["--help"], prog_name="pexec", standalone_mode=False)
+        status = make_app(arguments)(args=list(arguments) or ["--help"], prog_name="pexec", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except BrokenPipeError:
+        quiet_stdout()
+        return BROKEN_PIPE
+    except SystemExit as exit_:
+        # typer turns a broken pipe into an exit with status 1, standalone or not.
+        if not isinstance(exit_.__context__, BrokenPipeError):
+            raise
         quiet_stdout()
         return BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort) as error:
@@ -109,8 +122,10 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def entry() -> None:
-    """The console script."""
+def main() -> int:
+    """The console script: run this process's command line and return the exit status."""
+    begin()
     signal.signal(signal.SIGTERM, _terminate)
-    status = main()
-    sys.exit(status)
+    status = dispatch(sys.argv[1:])
+    ready()
+    return status

@@ -101,13 +101,18 @@ def choose_function(plugin: Plugin, image: MemoryImage, function: str | None) ->
     """Return the function to call: the one named, the plugin's only one, or `calculate`.
 
     Raises:
-        Failure: none is named and there is none, or no telling which.
+        Failure: the plugin has no function of that name; or none is named and there is none, or no telling which.
     """
+    from ..sandbox.functions import functions_of, has_function
+
     if function is not None:
         if not function:
             raise usage("--function must be a name; got nothing")
-        return function
-    names = list_functions(plugin, image)
+        if has_function(image, function):
+            return function
+        names = functions_of(image, source=plugin.source)
+        raise Failure(f"{plugin.name}: the plugin has no function {function!r}; it has {', '.join(names) or 'none'}")
+    names = functions_of(image, source=plugin.source)
     if not names:
         raise Failure(
             f"{plugin.name}: the plugin has no function; a script declares it at top level, a module exports it"
@@ -117,10 +122,3 @@ def choose_function(plugin: Plugin, image: MemoryImage, function: str | None) ->
     if "calculate" in names:
         return "calculate"
     raise usage(f"--function is needed: {plugin.name} has {', '.join(names)}")
-
-
-def list_functions(plugin: Plugin, image: MemoryImage) -> list[str]:
-    """Return the names of the plugin's functions."""
-    from ..sandbox.functions import functions_of
-
-    return functions_of(image, source=plugin.source)

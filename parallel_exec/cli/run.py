@@ -15,9 +15,9 @@ from .options import (
     WorkersOption,
     choose_function,
     count_workers,
-    list_functions,
     make_limits,
 )
+from .startup import ready
 
 
 def run(
@@ -58,13 +58,13 @@ def run(
     processes = count_workers(workers)
     placeholder = _placeholder(failed_as)
 
-    from ..errors import PluginError
     from ..plugin import Plugin
-    from .batch import run_batch
+    from .batch import WORTH_S, run_batch
     from .inputs import read_documents
     from .output import Output
     from .terminal import Bar
 
+    ready()
     loaded = Plugin.from_file(plugin)
     image = loaded.image()
     chosen = choose_function(loaded, image, function)
@@ -76,7 +76,12 @@ def run(
     with Output(out) as output, Bar("documents", total) as bar:
         documents = read_documents(sources, lines=lines)
         outcomes = run_batch(
-            loaded.function(chosen, output="bytes"), image, documents, limits=limits, workers=processes
+            loaded.function(chosen, output="bytes"),
+            image,
+            documents,
+            limits=limits,
+            workers=processes,
+            worth_s=WORTH_S if workers is None else 0.0,
         )
         for outcome in outcomes:
             if outcome.result is not None:
@@ -84,8 +89,6 @@ def run(
                 output.write(outcome.result + b"\n")
             else:
                 bar.pause()
-                if isinstance(outcome.error, PluginError):
-                    raise Failure(f"{outcome.problem}{_known(loaded, image, chosen)}")
                 failed += 1
                 where = f"document {outcome.document.index} ({outcome.document.origin})"
                 if fail_fast:
@@ -114,12 +117,3 @@ def _placeholder(text: str | None) -> bytes | None:
     except orjson.JSONDecodeError as error:
         raise usage(f"--failed-as must be JSON, such as null; got {text!r}: {error}") from None
     return text.replace("\n", " ").encode() + b"\n"
-
-
-def _known(plugin: object, image: object, function: str) -> str:
-    from ..plugin import Plugin
-    from ..sandbox import MemoryImage
-
-    assert isinstance(plugin, Plugin) and isinstance(image, MemoryImage)
-    names = list_functions(plugin, image)
-    return f" (it has {', '.join(names)})" if names and function not in names else ""

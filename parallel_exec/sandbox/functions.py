@@ -5,10 +5,11 @@ needed.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import orjson
 
-from ..errors import PexecError, PluginError
+from ..errors import PluginError
 from ..limits import Limits
 from .driver import Driver
 from .image import MemoryImage
@@ -18,6 +19,7 @@ from .reset import fill_new
 # fails for a script, which is no module.
 _OF_MODULE = """import * as plugin from {name};
 export const list = () => Object.keys(plugin).filter(name => typeof plugin[name] === "function");
+export const has = name => typeof plugin[name] === "function";
 """
 
 # A script's functions are globals, or top-level const and let, which nothing lists: so names are tried, all that
@@ -29,6 +31,12 @@ _OF_SCRIPT = """export const list = names => names.filter(name => {
         return typeof value === "function" && !Function.prototype.toString.call(value).includes("[native code]");
     } catch { return false }
 });
+export const has = name => {
+    if (name in globalThis) return typeof globalThis[name] === "function";
+    try {
+        return /^[\\p{ID_Start}$_][\\p{ID_Continue}$]*$/u.test(name) && typeof (0, eval)(name) === "function";
+    } catch { return false }
+};
 """
 _NAME = re.compile(r"(?<![\w$])(?:[^\W\d]|\$)[\w$]*")
 _NAME_IN_MEMORY = re.compile(rb"(?<![\w$\xaa-\xff])[A-Za-z_$\xaa-\xff][\w$\xaa-\xff]{0,99}(?![\w$\xaa-\xff])")
@@ -51,23 +59,45 @@ def functions_of(image: MemoryImage, *, source: str | None = None, limits: Limit
     >>> functions_of(MemoryImage.capture("const k = 3, twice = x => 2 * x; function half(x) {}", name="s"))
     ['half', 'twice']
     """
-    limits = limits or Limits()
+    with _questioner(image, limits or Limits()) as driver:
+        return sorted(_ask(driver, "list", _names(image, source)))
+
+
+def has_function(image: MemoryImage, name: str, *, limits: Limits | None = None) -> bool:
+    """Say whether a job can call a function of this name in this image.
+
+    >>> image = MemoryImage.capture("const twice = x => 2 * x", name="twice.js")
+    >>> has_function(image, "twice"), has_function(image, "thrice")
+    (True, False)
+    """
+    with _questioner(image, limits or Limits()) as driver:
+        return bool(_ask(driver, "has", name))
+
+
+def _questioner(image: MemoryImage, limits: Limits) -> Driver:
+    """Return an instance with the image in it and one of the two modules loaded on top."""
+    of_module = _OF_MODULE.replace("{name}", orjson.dumps(image.plugin_name).decode())
     try:
-        return _ask(image, limits, _OF_MODULE.format(name=orjson.dumps(image.plugin_name).decode()), b"null")
+        return _load(image, limits, of_module)
     except PluginError:
-        return _ask(image, limits, _OF_SCRIPT, orjson.dumps(_names(image, source)))
+        return _load(image, limits, _OF_SCRIPT)
 
 
-def _ask(image: MemoryImage, limits: Limits, source: str, document: bytes) -> list[str]:
-    with Driver.open(limits) as driver:
+def _load(image: MemoryImage, limits: Limits, source: str) -> Driver:
+    driver = Driver.open(limits)
+    try:
         fill_new(driver.instance, image, image.plan)
         driver.load(source, _FILE, "module")
-        driver.put(document, name="list")
-        try:
-            driver.call("engine_job")
-        except PexecError as error:
-            raise error.at(plugin=image.plugin_name) from None
-        return sorted(orjson.loads(driver.output()))
+    except BaseException:
+        driver.close()
+        raise
+    return driver
+
+
+def _ask(driver: Driver, question: str, document: Any) -> Any:
+    driver.put(orjson.dumps(document), name=question)
+    driver.call("engine_job")
+    return orjson.loads(driver.output())
 
 
 def _names(image: MemoryImage, source: str | None) -> list[str]:
