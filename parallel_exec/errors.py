@@ -56,7 +56,11 @@ class PexecError(Exception):
 
 
 def _rebuild(cls: type[PexecError], args: tuple[Any, ...], state: dict[str, Any]) -> PexecError:
-    error = cls.__new__(cls, *args)
+    # Not cls.__new__: by the order of inheritance it is MemoryError's for a class whose instances are plain exceptions.
+    base: type = cls
+    while base.__module__ != "builtins":
+        base = base.__base__ or object
+    error: PexecError = base.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
     return error
@@ -134,7 +138,7 @@ class FuelExhausted(PexecError, RuntimeError):
 
 
 class OutputTooLarge(PexecError, ValueError):
-    """The result is larger than ``Limits.output_bytes``."""
+    """The result is larger than ``Limits.output_bytes``, or nested too deeply to become a Python value."""
 
 
 class WorkerCrashed(PexecError, BrokenProcessPool):
