@@ -76,7 +76,10 @@ class Sandbox:
             JSError: the function threw. InvalidDocument: the document is not JSON, or too large. JobTimeout,
             MemoryLimitExceeded, OutputTooLarge: a limit was reached. PluginError: there is no such function.
         """
-        return decode(self.call_bytes(function, document))
+        try:
+            return decode(self._call(function, encode(document)))
+        except PexecError as error:
+            raise error.at(plugin=self._image.plugin_name, function=function) from None
 
     def call_bytes(self, function: str, document: Any) -> bytes:
         """Like `call`, but return the result as JSON text, never decoded."""
@@ -162,7 +165,7 @@ class Sandbox:
         if reply.status == Status.OUT_OF_MEMORY or reply.high_water - image.memory_size > KEEP_MEMORY:
             self._drop()
         else:
-            image.plan.apply(instance, min(max(reply.high_water, input_end), instance.size()))
+            image.plan.apply(instance, min(max(reply.high_water, input_end), instance.size()), reply.stack_low)
         if console is not None:
             for level, line in records(console, reply.console_dropped):
                 self._on_console(level, line)
