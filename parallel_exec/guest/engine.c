@@ -8,7 +8,19 @@
 #include "allocator.h"
 #include "libc.h"
 
+/* Every call of a function looks at the depth of the shadow stack. What it sees is noted, so that a reset need clear only the
+ * part that was used. */
+static uintptr_t stack_low;
+
+static inline void *note_stack(void *frame)
+{
+    if ((uintptr_t)frame < stack_low)
+        stack_low = (uintptr_t)frame;
+    return frame;
+}
+#define __builtin_frame_address(level) note_stack(__builtin_frame_address(level))
 #include "quickjs.c"
+#undef __builtin_frame_address
 /* quickjs.c forbids these names to the code after it. */
 #undef malloc
 #undef free
@@ -62,6 +74,7 @@ static void *engine_realloc(void *opaque, void *p, size_t size) { (void)opaque; 
 static void job_begin(void)
 {
     interrupted = false;
+    stack_low = js_get_stack_pointer();
     mailbox_.memory_wanted = 0;
     mailbox_.output_ptr = mailbox_.output_len = 0;
     console.len = console.dropped = 0;
@@ -82,6 +95,7 @@ static void job_end(uint32_t status)
     mailbox_.input_ptr = heap_claim_address();
     mailbox_.high_water = heap.high_water;
     mailbox_.heap_used = heap.used;
+    mailbox_.stack_low = (uint32_t)stack_low;
 }
 
 uint32_t EXPORT(mailbox)(void) { return (uint32_t)(uintptr_t)&mailbox_; }

@@ -7,7 +7,7 @@
 #ifndef PEXEC_JSON_READER_H
 #define PEXEC_JSON_READER_H
 
-#define JSON_DEPTH_MAX 10000                 /* nesting beyond it is a RangeError, as in an engine that recurses */
+#define JSON_DEPTH_MAX 8192                  /* nesting beyond it is a RangeError; what frame_room doubles to */
 #define POLL_EVERY 8192                      /* values; some 200 us */
 
 enum json_error { JSON_OK, JSON_SYNTAX, JSON_UTF8, JSON_DEEP, JSON_MEMORY, JSON_STOPPED };

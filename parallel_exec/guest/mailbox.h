@@ -53,6 +53,7 @@ struct mailbox {
     uint32_t high_water;         /* no byte at or above this address was ever written */
     uint32_t heap_used;          /* bytes in use by the engine's heap */
     uint32_t memory_wanted;      /* the request that was refused, in bytes of linear memory; 0 if none was */
+    uint32_t stack_low;          /* lowest address of the shadow stack that a check of its depth has seen */
 };
 
 #define MAILBOX_PADDING 64

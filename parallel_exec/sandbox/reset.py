@@ -70,18 +70,20 @@ class Plan:
             self._blocks.append((start, end, memoryview(block).toreadonly()))
         self._front = self._blocks[0][0]
         self._back = self._blocks[-1][1]
+        self._end = end - MARGIN
 
     def apply(self, instance: Instance, high_water: int, stack_low: int = 0) -> None:
         """Make the memory below `high_water` the image's; what lies above it must not have been written.
 
         Args:
             instance: the instance whose memory is to be the image's.
-            high_water: address up to which the heap reached; at least the image's own.
+            high_water: address up to which the heap reached.
             stack_low: lowest address of the shadow stack that a check of its depth has seen; what lies more than
                 `STACK_RESERVE` below it must not have been written either.
         """
         view, base = instance.view, instance.base
-        low = max(0, stack_low - STACK_RESERVE)
+        low = min(max(0, stack_low - STACK_RESERVE), self._front + MARGIN)
+        high_water = max(high_water, self._end)
         if low < self._front:
             ctypes.memset(base + low, 0, self._front - low)
         for start, end, block in self._blocks:
@@ -95,7 +97,8 @@ class Plan:
 
 def fill_new(instance: Instance, image: Image, plan: Plan) -> None:
     """Make a new instance of the engine, whose memory above its own data is zero, the image's."""
+    fresh = instance.size()
     instance.grow_to(image.memory_size)
-    plan.apply(instance, image.memory_size)
+    plan.apply(instance, min(fresh, image.memory_size))
     for name, value in image.globals.items():
         instance.set_global(name, value)

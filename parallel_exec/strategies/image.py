@@ -57,9 +57,9 @@ class Image(Strategy):
             driver.close()
             self._driver = None
             raise error.at(plugin=work.plugin.name, function=work.function) from None
-        high_water = driver.instance.reply().high_water
-        used = max(high_water, image.input_ptr + len(work.document) + INPUT_PADDING)
-        image.plan.apply(driver.instance, min(used, driver.instance.size()))
+        reply = driver.instance.reply()
+        used = max(reply.high_water, image.input_ptr + len(work.document) + INPUT_PADDING)
+        image.plan.apply(driver.instance, min(used, driver.instance.size()), reply.stack_low)
         clock.lap(Stage.RESET)
         return clock.seconds
 
