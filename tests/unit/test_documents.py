@@ -106,11 +106,13 @@ def test_lone_surrogates_in_keys() -> None:
     assert decode(b'{"\\ud800":"\\udc00x"}') == {"\ud800": "\udc00x"}
 
 
-@pytest.mark.parametrize(
-    "digits",
-    ["0", "-0", "9007199254740993", "18446744073709551615", "18446744073709551616", "-9223372036854775808"]
-    + ["-9223372036854775809", "99999999999999999999", "100000000000000000000", "1" * 300],
-)
+WHOLE_NUMBERS = """
+    0 -0 9007199254740993 18446744073709551615 18446744073709551616 -9223372036854775808 -9223372036854775809
+    99999999999999999999 100000000000000000000 111111111111111111111111111111111111111111111111111111111111111111
+"""
+
+
+@pytest.mark.parametrize("digits", WHOLE_NUMBERS.split())
 def test_integers_have_the_same_type_in_whatever_company(digits: str) -> None:
     alone = decode(digits.encode())
     assert orjson.loads(digits) == alone
