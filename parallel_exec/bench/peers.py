@@ -142,7 +142,7 @@ def distance(lat0: float, lon0: float, lat1: float, lon1: float) -> float:
     cosine = math.sin(lat0 * rad) * math.sin(lat1 * rad) + math.cos(lat0 * rad) * math.cos(lat1 * rad) * math.cos(
         (lon1 - lon0) * rad
     )
-    return EARTH_RADIUS_M * math.acos(min(1, max(-1, cosine)))
+    return EARTH_RADIUS_M * math.acos(max(-1, cosine)) if cosine < 1 else 0.0
 
 
 def track_length(data: Any) -> float:
