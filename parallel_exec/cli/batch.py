@@ -59,7 +59,7 @@ def run_batch(
     spent, jobs = 0.0, 0
     with Sandbox(image, limits=limits) as sandbox:
         for document in documents:
-            if workers > 1 and spent >= alone_s:
+            if workers > 1 and jobs and spent >= alone_s:
                 if spent / jobs >= worth_s and (following := next(documents, None)) is not None:
                     sandbox.close()
                     yield from _in_pool(function, itertools.chain([document, following], documents), limits, workers)

@@ -11,12 +11,12 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Annotated
 
 import typer
 
 from .failures import BROKEN_PIPE, FAILURE, INTERRUPTED, Debug, one_line, quiet_stdout, report, say
+from .interrupt import Terminated, install
 from .options import DebugOption
 from .startup import begin, ready
 
@@ -86,6 +86,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         # Not standalone: errors come out as exceptions, and all of them become one line here.
         status = make_app(arguments)(args=list(arguments) or ["--help"], prog_name="pexec", standalone_mode=False)
         sys.stdout.flush()
+        if status == INTERRUPTED:  # typer's own handling of Ctrl-C
+            raise KeyboardInterrupt
         return status if isinstance(status, int) else 0
     except BrokenPipeError:
         quiet_stdout()
@@ -114,18 +116,10 @@ def dispatch(arguments: Sequence[str]) -> int:
         logger.removeHandler(handler)
 
 
-class Terminated(BaseException):
-    """SIGTERM, as an exception, so that temporary files and workers go away before the process does."""
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise Terminated
-
-
 def main() -> int:
     """The console script: run this process's command line and return the exit status."""
     begin()
-    signal.signal(signal.SIGTERM, _terminate)
+    install()
     status = dispatch(sys.argv[1:])
     ready()
     return status

@@ -9,6 +9,7 @@ import tempfile
 from typing import BinaryIO, Self
 
 from .failures import os_failure
+from .interrupt import unfinished
 
 
 class Output:
@@ -48,6 +49,7 @@ class Output:
             mode = stat.S_IMODE(status.st_mode)
         folder, name = os.path.split(self._target)
         descriptor, self._temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".tmp", dir=folder)
+        unfinished.add(self._temporary)
         if mode is None:
             mask = os.umask(0)
             os.umask(mask)
@@ -91,6 +93,7 @@ class Output:
                 self._file.close()
                 if self._temporary is not None:
                     os.replace(self._temporary, self._target)
+                    unfinished.discard(self._temporary)
                     self._temporary = None
         except BrokenPipeError:
             raise
@@ -107,4 +110,5 @@ class Output:
                 self._file.close()
             finally:
                 os.unlink(self._temporary)
+                unfinished.discard(self._temporary)
                 self._temporary = None

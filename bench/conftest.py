@@ -1,0 +1,28 @@
+"""Speed of the parts, by pytest-benchmark: `pytest bench`. What the whole is worth, `pexec bench` tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from parallel_exec import MemoryImage, Plugin
+from parallel_exec.bench.fixture import document_path, plugin_path
+
+
+@pytest.fixture(scope="session")
+def plugin() -> Plugin:
+    return Plugin.from_file(plugin_path())
+
+
+@pytest.fixture(scope="session")
+def document() -> bytes:
+    return document_path().read_bytes()
+
+
+@pytest.fixture(scope="session")
+def image(plugin: Plugin) -> MemoryImage:
+    return plugin.image()
+
+
+@pytest.fixture(scope="session")
+def identity() -> Plugin:
+    return Plugin("function identity(d) { return d }", name="identity.js")

@@ -1,0 +1,93 @@
+"""A sandbox's start, jobs and reset; an image's capture."""
+
+from __future__ import annotations
+
+import pytest
+
+from parallel_exec import Limits, MemoryImage, Sandbox
+from parallel_exec.sandbox.driver import Driver
+from parallel_exec.sandbox.reset import fill_new
+from parallel_exec.strategies import STRATEGIES, Work
+
+pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark, or the extra 'bench'")
+
+
+@pytest.mark.benchmark(group="capture")
+def test_capture_an_image(benchmark, plugin):
+    benchmark(MemoryImage.capture, plugin.source, name=plugin.name)
+
+
+@pytest.mark.benchmark(group="capture")
+def test_from_source_to_first_result(benchmark, plugin, document):
+    def first_result():
+        image = MemoryImage.capture(plugin.source, name=plugin.name)
+        with Sandbox(image) as sandbox:
+            return sandbox.call_bytes("calculate", document)
+
+    benchmark(first_result)
+
+
+@pytest.mark.benchmark(group="capture")
+def test_image_to_bytes_and_back(benchmark, image):
+    benchmark(lambda: MemoryImage.from_bytes(image.to_bytes()))
+
+
+@pytest.mark.benchmark(group="start")
+def test_start_a_sandbox(benchmark, image):
+    benchmark(lambda: Sandbox(image).close())
+
+
+@pytest.mark.benchmark(group="job")
+def test_job_and_reset(benchmark, image, document):
+    with Sandbox(image) as sandbox:
+        benchmark(sandbox.call_bytes, "calculate", document)
+
+
+@pytest.mark.benchmark(group="job")
+def test_job_without_its_reset(benchmark, image, document):
+    """A warm sandbox, as in the test above, but what makes it fresh again is not in the time."""
+    with Driver.open(Limits()) as driver:
+        fill_new(driver.instance, image, image.plan)
+
+        def reset():
+            image.plan.apply(driver.instance, driver.instance.size())
+
+        def job():
+            driver.put(document, name="calculate")
+            driver.call("engine_job")
+            return driver.output()
+
+        benchmark.pedantic(job, setup=reset, rounds=1000, warmup_rounds=20)
+
+
+@pytest.mark.benchmark(group="job")
+def test_job_in_a_new_instance_of_the_baked_module(benchmark, plugin, document):
+    work = Work(plugin=plugin, function="calculate", document=document, limits=Limits())
+    with STRATEGIES["parser"](work) as strategy:
+        strategy.prepare()
+        benchmark(strategy.run)
+
+
+@pytest.mark.benchmark(group="job")
+def test_job_with_python_values(benchmark, image, document):
+    import orjson
+
+    value = orjson.loads(document)
+    with Sandbox(image) as sandbox:
+        benchmark(sandbox.call, "calculate", value)
+
+
+@pytest.mark.benchmark(group="tiny job")
+def test_tiny_job_and_reset(benchmark, identity):
+    with Sandbox(identity) as sandbox:
+        benchmark(sandbox.call_bytes, "identity", b'{"a":1}')
+
+
+@pytest.mark.benchmark(group="reset")
+def test_reset(benchmark, image, document):
+    """Of all that a job on the shipped document touches."""
+    with Driver.open(Limits()) as driver:
+        fill_new(driver.instance, image, image.plan)
+        driver.put(document, name="calculate")
+        reply = driver.call("engine_job")
+        benchmark(image.plan.apply, driver.instance, reply.high_water, reply.stack_low)
