@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+"""Build the engine guest: QuickJS-ng and the C files of parallel_exec/guest become parallel_exec/guest/engine.wasm.
+
+The package's build hook (hatch_build.py) runs this, so `pip install .` does; after an edit of the C files run it:
+
+    python -m pip install ziglang==0.17.0 && python scripts/build_guest.py
+
+The third-party C sources are pinned source distributions, fetched with pip and checked against their hashes; the
+compiler is a pinned wheel. What the build keeps lies in the user's cache directory (`$XDG_CACHE_HOME` or `~/.cache`):
+
+    parallel_exec/sources/  the downloaded archives and the C files out of them
+    parallel_exec/zig/      the compiler's own cache
+    parallel_exec/guest/    every engine built so far, named by the hash of its inputs: another clone compiles nothing
+
+Only the standard library is used, so that the script runs wherever pip does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+
+class Source(NamedTuple):
+    """A pinned source distribution of the package index, and the folder in it whose C files the guest needs."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    folder: str
+
+
+SOURCES = (
+    Source(
+        name="quickjs-ng",
+        version="0.17.0.2",
+        filename="quickjs_ng-0.17.0.2.tar.gz",
+        sha256="43d2e48272208721a7aaea8e3f02d4b9318f12ef20cc4f5421b59d9a470706ef",
+        folder="upstream-quickjs",
+    ),
+    Source(
+        name="yyjson",
+        version="4.0.6",
+        filename="yyjson-4.0.6.tar.gz",
+        sha256="fcd4dc15c1e39a30bf9fa85d56903029111506860fc3080ab0d81c6c6dacaa8c",
+        folder="yyjson",
+    ),
+)
+
+ZIGLANG = "0.17.0"  # pyproject.toml pins the same version for the build hook
+
+GUEST_UNITS = ("engine.c",)  # includes quickjs.c, so that our code sees the engine's internals
+SOURCE_UNITS = ("libregexp.c", "libunicode.c", "dtoa.c")
+
+COMPILE_FLAGS = (
+    "-target",
+    "wasm32-wasi",
+    "-mexec-model=reactor",
+    "-O3",
+    "-flto",
+    "-msimd128",
+    "-mbulk-memory",
+    "-DNDEBUG",
+    "-D_GNU_SOURCE",
+)
+
+# The shadow stack: what JavaScript may use (PEXEC_JS_STACK in engine.c, 192 KiB) and a reserve for the leaves that do
+# not check. A reset clears it, so it is far below the compiler's default of 16 MiB.
+STACK_RESERVE = 32 * 1024
+STACK_SIZE = 192 * 1024 + STACK_RESERVE
+
+LINK_FLAGS = (
+    f"-Wl,-z,stack-size={STACK_SIZE}",
+    "-Wl,--export=__stack_pointer",  # part of a memory image
+    "-Wl,--strip-all",
+    "-Wl,--gc-sections",
+)
+
+GUEST = Path(__file__).resolve().parent.parent / "parallel_exec" / "guest"
+RETRY = "python scripts/build_guest.py"
+
+
+class BuildError(Exception):
+    """The guest cannot be built; the text says why and what to do."""
+
+
+def cache_root() -> Path:
+    """Return the package's directory in the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "parallel_exec"
+
+
+def inputs_digest(guest: Path) -> str:
+    """Return the hash of everything that decides what is built: our C files, the pinned sources, compiler and flags."""
+    ours = {path.name: _sha256(path.read_bytes()) for path in sorted(guest.glob("*.[ch]"))}
+    pins = [(source.filename, source.sha256, source.folder) for source in SOURCES]
+    inputs = [ours, pins, ZIGLANG, GUEST_UNITS, SOURCE_UNITS, COMPILE_FLAGS, LINK_FLAGS]
+    return _sha256(json.dumps(inputs).encode())
+
+
+def build_record(inputs: str, wasm: bytes) -> bytes:
+    """Return the text of build-id.txt: the hash of the inputs, and that of the engine that was built from them."""
+    return f"inputs {inputs}\nengine {_sha256(wasm)}\n".encode()
+
+
+def is_current(guest: Path) -> bool:
+    """Say whether the engine in this folder is the one that its inputs make."""
+    return _read_engine(guest / "engine.wasm", guest / "build-id.txt", inputs_digest(guest)) is not None
+
+
+def build(guest: Path = GUEST, *, force: bool = False) -> Path:
+    """Bring engine.wasm and build-id.txt in the guest folder up to date and return the path of engine.wasm.
+
+    Processes may build at the same time: every file is written under another name and renamed.
+
+    Args:
+        guest: the folder of our C files.
+        force: compile even if the result is there.
+
+    Raises:
+        BuildError: sources or compiler cannot be had, the C does not compile, or a file cannot be written.
+    """
+    try:
+        if not force and is_current(guest):
+            return guest / "engine.wasm"
+        inputs = inputs_digest(guest)
+        kept = cache_root() / "guest" / f"{inputs}.wasm"
+        wasm = None if force else _read_engine(kept, kept.with_suffix(".txt"), inputs)
+        if wasm is None:
+            wasm = compile_guest(guest)
+            if inputs_digest(guest) != inputs:
+                raise BuildError(f"a C file in {guest} changed while it was compiled; run: {RETRY}")
+            _write(kept, wasm)
+            _write(kept.with_suffix(".txt"), build_record(inputs, wasm))
+        _write(guest / "engine.wasm", wasm)
+        _write(guest / "build-id.txt", build_record(inputs, wasm))
+    except OSError as error:
+        raise BuildError(
+            f"{error.filename}: {error.strerror}; the cache directory follows XDG_CACHE_HOME if that must change"
+        ) from error
+    except RuntimeError as error:  # Path.home() found none
+        raise BuildError(f"there is no cache directory: {error}; set XDG_CACHE_HOME") from error
+    return guest / "engine.wasm"
+
+
+def compile_guest(guest: Path) -> bytes:
+    """Compile the guest and return the WebAssembly module."""
+    require_compiler()
+    folders = [unpack(source, fetch(source)) for source in SOURCES]
+    units = [guest / name for name in GUEST_UNITS]
+    units += [folder / name for folder in folders for name in SOURCE_UNITS if (folder / name).exists()]
+    zig_cache = cache_root() / "zig"
+    zig_cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    environment = {key: value for key, value in os.environ.items() if key not in ("CPATH", "C_INCLUDE_PATH")}
+    environment |= {"ZIG_GLOBAL_CACHE_DIR": str(zig_cache), "ZIG_LOCAL_CACHE_DIR": str(zig_cache)}
+    print("compiling the engine guest, about a minute the first time", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="parallel_exec-") as scratch:
+        output = Path(scratch) / "engine.wasm"
+        command = [sys.executable, "-m", "ziglang", "cc", *COMPILE_FLAGS]
+        command += [f"-I{folder}" for folder in (guest, *folders)]
+        command += [*map(str, units), "-o", str(output), *LINK_FLAGS]
+        result = subprocess.run(command, env=environment, stderr=subprocess.PIPE, check=False)
+        messages = result.stderr.decode(errors="replace").rstrip()
+        if result.returncode != 0 or not output.exists():
+            raise BuildError(f"the guest does not compile, the compiler says (exit {result.returncode}):\n{messages}")
+        if messages:
+            print(messages, file=sys.stderr)
+        return output.read_bytes()
+
+
+def require_compiler() -> None:
+    """Raise BuildError unless the pinned compiler is installed for this Python."""
+    install = f"run: {sys.executable} -m pip install ziglang=={ZIGLANG} && {RETRY}"
+    if importlib.util.find_spec("ziglang") is None:
+        raise BuildError(f"the compiler is missing; {install}")
+    from importlib import metadata
+
+    if (found := metadata.version("ziglang")) != ZIGLANG:
+        raise BuildError(f"the compiler must be ziglang {ZIGLANG}, not {found}; {install}")
+
+
+def fetch(source: Source) -> bytes:
+    """Return the source's archive, from the cache if it is there and whole, otherwise from the package index."""
+    kept = cache_root() / "sources" / source.filename
+    if kept.is_file() and _sha256(archive := kept.read_bytes()) == source.sha256:
+        return archive
+    archive = download(source, kept)
+    if (found := _sha256(archive)) != source.sha256:
+        raise BuildError(f"{source.filename} has sha256 {found}, not {source.sha256}; it is not used")
+    _write(kept, archive)
+    return archive
+
+
+def download(source: Source, kept: Path) -> bytes:
+    """Fetch the source's archive with pip, which knows this machine's index, proxy and certificates."""
+    if importlib.util.find_spec("pip") is None:
+        raise BuildError(f"pip is missing; run: {sys.executable} -m ensurepip && {RETRY}")
+    print(f"fetching {source.filename}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="parallel_exec-") as scratch:
+        # In a requirements file pip takes a hash, and refuses an archive with another one before it runs any code of it
+        # to learn its metadata.
+        requirements = Path(scratch) / "requirements.txt"
+        requirements.write_text(f"{source.name}=={source.version} --hash=sha256:{source.sha256}\n", encoding="ascii")
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "download", "--no-deps"]
+        command += ["--no-binary", source.name, "--requirement", str(requirements), "--dest", scratch]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        archive = Path(scratch) / source.filename
+        if result.returncode != 0 or not archive.exists():
+            messages = result.stdout.decode(errors="replace").strip()
+            raise BuildError(
+                f"{messages}\npip could not download {source.name}=={source.version}; mend what pip says above, or put "
+                f"{source.filename} into {kept.parent}, then run: {RETRY}".lstrip()
+            )
+        return archive.read_bytes()
+
+
+def unpack(source: Source, archive: bytes) -> Path:
+    """Write the C files of the source's folder into the cache and return the folder there.
+
+    The files keep one place, so that the compiler's cache holds, and are compared at every build.
+    """
+    folder = cache_root() / "sources" / source.filename.removesuffix(".tar.gz")
+    for name, content in c_files(source, archive):
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            _write(path, content)
+    return folder
+
+
+def c_files(source: Source, archive: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of the C files that lie directly in the source's folder, regular files only."""
+    wanted = PurePosixPath(source.filename.removesuffix(".tar.gz"), source.folder)
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        for member in tar:
+            path = PurePosixPath(member.name)
+            if member.isreg() and path.parent == wanted and path.suffix in (".c", ".h"):
+                content = tar.extractfile(member)
+                assert content is not None  # a regular file has content
+                yield path.name, content.read()
+
+
+def _read_engine(wasm: Path, record: Path, inputs: str) -> bytes | None:
+    """Return the engine if its record says that it is what these inputs make, and it still is that."""
+    try:
+        content = wasm.read_bytes()
+        return content if record.read_bytes() == build_record(inputs, content) else None
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that others see all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(description="Build parallel_exec/guest/engine.wasm if it is out of date.")
+    parser.add_argument("--force", action="store_true", help="compile even if the result is there")
+    parser.add_argument("--check", action="store_true", help="build nothing; exit with 1 if it is out of date")
+    options = parser.parse_args(arguments)
+    if options.check:
+        return 0 if is_current(GUEST) else 1
+    try:
+        print(build(force=options.force))
+    except BuildError as error:
+        print(f"build_guest: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
