@@ -46,6 +46,7 @@ static int on_interrupt(JSRuntime *runtime, void *opaque)
 #include "json_output.h"
 #include "json_writer.h"
 #include "json_builtin.h"
+#include "binary.h"
 #include "console.h"
 #include "plugin.h"
 
@@ -164,6 +165,8 @@ void EXPORT(engine_freeze)(void)
     JS_SetGCThreshold(rt, rt->malloc_state.malloc_size + GC_HEADROOM);
     reseed_hashes = !image_holds_hash_tables();
     memset(&mailbox_, 0, sizeof(mailbox_));
+    /* What the load left above the heap's end must not pass for untouched memory. */
+    memset((void *)(uintptr_t)heap.end, 0, heap.high_water - heap.end);
     heap.high_water = heap.end;
     job_end(JOB_OK);
 }
@@ -179,6 +182,12 @@ static bool job_read(void)
         return false;
     }
     memset(text + mailbox_.input_len, 0, MAILBOX_PADDING);
+    if (mailbox_.kind != DATA_JSON) {
+        job_document = binary_read(ctx, text, mailbox_.input_len, mailbox_.kind);
+        if (JS_IsException(job_document))
+            job_end(report_exception(ctx));
+        return !JS_IsException(job_document);
+    }
     enum json_error error;
     job_document = json_read(ctx, (uint8_t *)text, mailbox_.input_len, false, &error, &mailbox_.error_offset);
     if (JS_IsException(job_document)) {
@@ -221,6 +230,15 @@ static bool job_invoke(void)
 
 static void job_write(void)
 {
+    uint8_t *bytes;
+    size_t len;
+    mailbox_.output_kind = binary_write(ctx, job_result, &bytes, &len);
+    if (mailbox_.output_kind != DATA_JSON) {
+        mailbox_.output_ptr = (uint32_t)(uintptr_t)bytes;
+        mailbox_.output_len = (uint32_t)len;
+        job_end(len > mailbox_.output_limit ? JOB_OUTPUT_TOO_LARGE : JOB_OK);
+        return;
+    }
     struct writer w;
     int written = json_write(ctx, &w, job_result, mailbox_.output_limit);
     if (written == 0) {                      /* undefined has no JSON text; the caller gets null */

@@ -31,7 +31,7 @@ struct mailbox {
     uint32_t memory_limit;       /* bytes of linear memory that the allocator may use */
     uint32_t output_limit;
     uint32_t console_limit;
-    uint32_t kind;               /* load_kind, for a load */
+    uint32_t kind;               /* load_kind for a load; what the document is (binary.h) for a job */
     uint64_t seed;               /* of Math.random and hash tables */
     double time_ms;              /* the clock, in ms since 1970; it stands still during a job */
     uint32_t name_len;
@@ -53,6 +53,7 @@ struct mailbox {
     uint32_t high_water;         /* no byte at or above this address was ever written */
     uint32_t heap_used;          /* bytes in use by the engine's heap */
     uint32_t memory_wanted;      /* the request that was refused, in bytes of linear memory; 0 if none was */
+    uint32_t output_kind;        /* what the output is (binary.h) */
     uint32_t stack_low;          /* lowest address of the shadow stack that a check of its depth has seen */
 };
 
