@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..errors import PexecError
 from .answers import Referee
 from .statistics import Sample, Summary
 
@@ -29,6 +31,10 @@ class Contestant(Protocol):
     def prepare(self) -> None: ...
     def run(self) -> bytes: ...
     def run_many(self, jobs: int) -> list[bytes]: ...
+
+
+class JobFailed(PexecError):
+    """A job of one of the contestants failed; the text says whose."""
 
 
 @dataclass
@@ -53,8 +59,9 @@ class Measured:
 def prepare(contestant: Contestant, referee: Referee) -> Measured:
     """Prepare a contestant, run its first job, and time both together."""
     start = time.perf_counter()
-    contestant.prepare()
-    answer = contestant.run()
+    with _named(contestant):
+        contestant.prepare()
+        answer = contestant.run()
     prepare_s = time.perf_counter() - start
     referee.hear(contestant.name, answer)
     return Measured(contestant, prepare_s, answer)
@@ -68,7 +75,8 @@ def choose_jobs(measured: Measured, seconds: float, workers: int) -> int:
     contestant = measured.contestant
     jobs = _WARM_UP_JOBS * (8 * workers if contestant.batched else 1)
     start = time.perf_counter()
-    contestant.run_many(jobs)
+    with _named(contestant):
+        contestant.run_many(jobs)
     per_job = (time.perf_counter() - start) / jobs
     return max(_LEAST_JOBS, min(_MOST_JOBS, round(seconds / per_job)))
 
@@ -116,9 +124,19 @@ def measure(
             name = measured.contestant.name
             share = shares[name][index] if index < len(shares[name]) else 0
             if share:
-                for answer in _round(measured, share):
+                with _named(measured.contestant):
+                    answers = _round(measured, share)
+                for answer in answers:
                     referee.hear(name, answer)
                 done(name, share)
+
+
+@contextmanager
+def _named(contestant: Contestant) -> Iterator[None]:
+    try:
+        yield
+    except PexecError as error:
+        raise JobFailed(f"{contestant.name}: {error}") from error
 
 
 def _round(measured: Measured, jobs: int) -> list[bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def run_batch(
     workers: int,
     alone_s: float = ALONE_S,
     worth_s: float = WORTH_S,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Yield the outcomes of all documents, in their order.
 
     Args:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import BinaryIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def read_documents(files: Sequence[str], *, lines: bool) -> Iterator[Document]:
 def _whole(file: str) -> Iterator[tuple[str, bytes | None, str]]:
     try:
         if file == "-":
-            text = sys.stdin.buffer.read()
+            text = _stdin().read()
         else:
             with open(file, "rb") as stream:
                 text = stream.read()
@@ -50,13 +52,19 @@ def _whole(file: str) -> Iterator[tuple[str, bytes | None, str]]:
 def _lines(file: str) -> Iterator[tuple[str, bytes | None, str]]:
     number = 0
     try:
-        with nullcontext(sys.stdin.buffer) if file == "-" else open(file, "rb") as stream:
+        with nullcontext(_stdin()) if file == "-" else open(file, "rb") as stream:
             for number, line in enumerate(stream, 1):
                 text = line.strip(b" \t\r\n")
                 if text:
                     yield f"{_name(file)} line {number}", text, ""
     except OSError as error:
         yield f"{_name(file)} line {number + 1}", None, f"cannot read it: {error.strerror or error}"
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, "it is closed")
+    return sys.stdin.buffer
 
 
 def _name(file: str) -> str:

@@ -85,7 +85,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     try:
         # Not standalone: errors come out as exceptions, and all of them become one line here.
         status = make_app(arguments)(args=list(arguments) or ["--help"], prog_name="pexec", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is, where the process was started with it closed
+            sys.stdout.flush()
         if status == INTERRUPTED:  # typer's own handling of Ctrl-C
             raise KeyboardInterrupt
         return status if isinstance(status, int) else 0

@@ -97,6 +97,13 @@ def count_workers(workers: int | None) -> int:
     return workers or available_cpus()
 
 
+def capture(plugin: Plugin, limits: Limits) -> MemoryImage:
+    """Return the plugin's image, captured within the limits that the options ask for."""
+    from ..sandbox import MemoryImage
+
+    return MemoryImage.capture(plugin.source, name=plugin.name, kind=plugin.kind, limits=limits)
+
+
 def choose_function(plugin: Plugin, image: MemoryImage, function: str | None) -> str:
     """Return the function to call: the one named, the plugin's only one, or `calculate`.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
 import tempfile
 from typing import BinaryIO, Self
 
-from .failures import os_failure
+from .failures import Failure, os_failure, quiet_stdout
 from .interrupt import unfinished
 
 
@@ -22,16 +23,19 @@ class Output:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self._name = "stdout" if path == "-" else path
         self._temporary: str | None = None
         self._target = path
         self._file: BinaryIO | None = None
         try:
             self._file = self._open()
         except OSError as error:
-            raise os_failure(f"cannot write {path}", error) from None
+            raise self._refused(error) from None
 
     def _open(self) -> BinaryIO:
         if self.path == "-":
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "it is closed")
             return sys.stdout.buffer
         self._target = os.path.realpath(self.path)
         mode = None
@@ -41,11 +45,11 @@ class Output:
             pass
         else:
             if stat.S_ISDIR(status.st_mode):
-                raise IsADirectoryError(21, "Is a directory")
+                raise IsADirectoryError(errno.EISDIR, "Is a directory")
             if not stat.S_ISREG(status.st_mode):
                 return open(self._target, "wb")
             if not os.access(self._target, os.W_OK):
-                raise PermissionError(13, "Permission denied")
+                raise PermissionError(errno.EACCES, "Permission denied")
             mode = stat.S_IMODE(status.st_mode)
         folder, name = os.path.split(self._target)
         descriptor, self._temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".tmp", dir=folder)
@@ -69,19 +73,31 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise os_failure(f"cannot write {self.path}", error) from None
+            raise self._refused(error) from None
 
     def write_json(self, value: object) -> None:
         """Write a value, indented, as all there is, and `keep` it."""
-        import orjson
+        import json
 
-        self.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        # Not orjson: an answer may hold lone surrogates, which it refuses.
+        self.write(json.dumps(value, indent=2).encode() + b"\n")
         self.keep()
 
     def flush(self) -> None:
         """Let a reader of stdout or of a pipe see what has been written."""
-        if self._temporary is None and self._file is not None:
-            self._file.flush()
+        assert self._file is not None
+        if self._temporary is None:
+            try:
+                self._file.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise self._refused(error) from None
+
+    def _refused(self, error: OSError) -> Failure:
+        if self.path == "-" and sys.stdout is not None:
+            quiet_stdout()  # or what is still buffered would be tried again at exit
+        return os_failure(f"cannot write {self._name}", error)
 
     def keep(self) -> None:
         """Finish: what has been written is the file from now on."""
@@ -98,7 +114,7 @@ class Output:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise os_failure(f"cannot write {self.path}", error) from None
+            raise self._refused(error) from None
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from .options import (
     MemoryOption,
     TimeOption,
     WorkersOption,
+    capture,
     choose_function,
     count_workers,
     make_limits,
@@ -66,38 +68,36 @@ def run(
 
     ready()
     loaded = Plugin.from_file(plugin)
-    image = loaded.image()
+    image = capture(loaded, limits)
     chosen = choose_function(loaded, image, function)
     if function is None:
         say(f"--function is not given; calling {chosen}()", "note")
     sources = files or ["-"]
     failed = done = 0
     total = None if lines or "-" in sources else len(sources)
-    with Output(out) as output, Bar("documents", total) as bar:
-        documents = read_documents(sources, lines=lines)
-        outcomes = run_batch(
-            loaded.function(chosen, output="bytes"),
-            image,
-            documents,
-            limits=limits,
-            workers=processes,
-            worth_s=WORTH_S if workers is None else 0.0,
-        )
+    outcomes = run_batch(
+        loaded.function(chosen, output="bytes"),
+        image,
+        read_documents(sources, lines=lines),
+        limits=limits,
+        workers=processes,
+        worth_s=WORTH_S if workers is None else 0.0,
+    )
+    with Output(out) as output, Bar("documents", total) as bar, closing(outcomes):
         for outcome in outcomes:
             if outcome.result is not None:
                 done += 1
                 output.write(outcome.result + b"\n")
             else:
-                bar.pause()
                 failed += 1
+                bar.pause()
                 where = f"document {outcome.document.index} ({outcome.document.origin})"
                 if fail_fast:
                     raise Failure(f"{where}: {outcome.problem}")
                 say(f"{where}: {outcome.problem}")
                 if placeholder is not None:
                     output.write(placeholder)
-            if out == "-":
-                output.flush()
+            output.flush()
             bar.advance(1)
         if done or not failed:
             output.keep()

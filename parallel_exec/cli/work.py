@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .failures import os_failure, usage
-from .options import choose_function, count_workers, make_limits
+from .options import capture, choose_function, count_workers, make_limits
 
 if TYPE_CHECKING:
     from ..strategies import Work
@@ -62,7 +63,7 @@ def make_work(
     loaded = Plugin.from_file(plugin or plugin_path())
     path = document or str(document_path())
     text = _read(path)
-    chosen = choose_function(loaded, loaded.image(), function)
+    chosen = choose_function(loaded, capture(loaded, limits), function)
     work = Work(plugin=loaded, function=chosen, document=text, limits=limits, workers=processes)
     check_once(work)
     return work, "stdin" if path == "-" else Path(path).name
@@ -71,6 +72,8 @@ def make_work(
 def _read(path: str) -> bytes:
     try:
         if path == "-":
+            if sys.stdin is None:
+                raise OSError(errno.EBADF, "stdin is closed")
             return sys.stdin.buffer.read()
         return Path(path).read_bytes()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 
@@ -136,3 +137,26 @@ def test_profile(pexec, tmp_path):
         assert entry["total_us"] > 0
         assert entry["sum_us"] == pytest.approx(sum(entry["stages_us"].values()), abs=0.01)
     assert "timed as separate calls, the whole job apart from them" in ran.out
+
+
+def test_a_job_that_fails_names_the_strategy(pexec, tmp_path, monkeypatch):
+    class Failing(Image):
+        def prepare(self) -> None:
+            self.work = dataclasses.replace(self.work, function="g")
+            super().prepare()
+
+    monkeypatch.setitem(STRATEGIES, "image", Failing)
+    (tmp_path / "p.js").write_text("const f = d => d")
+    (tmp_path / "d.json").write_text("1")
+    ran = pexec("bench", "p.js", "d.json", "--jobs", "2", "--strategies", "baseline,image")
+    assert ran.status == 1
+    assert ran.lines[0].startswith("pexec: error: image: p.js: g(): the plugin has no function 'g'")
+
+
+def test_answers_that_are_hard_to_write(pexec, tmp_path):
+    (tmp_path / "p.js").write_text(r"const f = d => ['\ud800', 1e400, 2 ** 70, -0, '\u2028']")
+    (tmp_path / "d.json").write_text("1")
+    ran = pexec("bench", "p.js", "d.json", "--jobs", "2", "--strategies", "baseline,image", "--json", "out.json")
+    assert ran.status == 0
+    answer = json.loads((tmp_path / "out.json").read_bytes())["strategies"][1]["answer"]
+    assert answer == ["\ud800", None, 2**70, 0, "\u2028"]

@@ -66,3 +66,67 @@ def test_one_small_document_imports_neither_what_draws_nor_what_starts_processes
         check=True,
     )
     assert ran.stdout == b"1\n0 []\n"
+
+
+def test_a_full_disk_behind_stdout(process, plugin, tmp_path, env):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    (tmp_path / "one.json").write_text('{"a": 1}')
+    for arguments in (["run", plugin, "one.json", "--function", "pick"], ["plugin", "inspect", plugin], ["--version"]):
+        with open("/dev/full", "wb") as full:
+            ran = subprocess.run(
+                [sys.executable, "-m", "parallel_exec", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                env=env,
+                check=False,
+            )
+        assert ran.returncode == 1
+        assert ran.stderr.count(b"\n") == 1
+        assert b"No space left on device" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "says"),
+    [
+        ("<&-", b"pexec: error: document 0 (stdin): cannot read it: it is closed\n"),
+        (">&-", b"pexec: error: cannot write stdout: it is closed\n"),
+    ],
+)
+def test_closed_standard_streams(plugin, tmp_path, env, closed, says):
+    shell = f'exec "$0" -m parallel_exec run {plugin} --function pick {closed}'
+    ran = subprocess.run(
+        ["/bin/sh", "-c", shell, sys.executable], input=b"1", capture_output=True, cwd=tmp_path, env=env, check=False
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (1, b"", says)
+
+
+def test_progress_is_shown_on_a_terminal_and_only_on_stderr(tmp_path, env):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "parallel_exec", "bench", "--jobs", "3", "--strategies", "image"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        cwd=tmp_path,
+        env=env | {"TERM": "xterm"},
+    )
+    os.close(theirs)
+    out = child.stdout.read()
+    child.stdout.close()
+    assert child.wait() == 0
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert b"3/3" in shown
+    assert b"jobs" in shown
+    assert b"\x1b" not in out
+    assert b" image " in out
