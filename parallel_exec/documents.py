@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
+from . import arrays
 from .errors import InvalidDocument, OutputTooLarge, PexecError
+
+Input = Literal["json", "binary"]
+Output = Literal["value", "bytes", "numpy"]
 
 _WHOLE_NUMBERS = range(-(1 << 63), 1 << 64)
 
@@ -36,6 +40,16 @@ def encode(document: Any) -> bytes | bytearray | memoryview:
         raise InvalidDocument(f"the document has no JSON encoding: {error}") from None
 
 
+def prepare(document: Any, input: Input) -> tuple[bytes | bytearray | memoryview, int]:
+    """Return the bytes that a job is given for a document, and what they are (`arrays`): JSON text or a typed array's
+    elements.
+
+    Raises:
+        InvalidDocument: the document cannot be given in this way.
+    """
+    return arrays.pack(document) if input == "binary" else (encode(document), arrays.JSON)
+
+
 def decode(text: bytes) -> Any:
     """Return the Python value of a job's JSON result. Numbers are floats where they are no integers of 64 bits.
 
@@ -49,6 +63,22 @@ def decode(text: bytes) -> Any:
         return orjson.loads(text)
     except (orjson.JSONDecodeError, RecursionError):
         return _decode_rare(text)
+
+
+def result_value(kind: int, content: bytes, output: Output) -> Any:
+    """Return a job's result as it was asked for.
+
+    Args:
+        kind: what the content is (`arrays`): JSON text or a typed array's elements.
+        content: the result's bytes.
+        output: ``"value"``, ``"bytes"`` or ``"numpy"`` (see `Plugin.function`).
+
+    Raises:
+        PluginError: a NumPy array is asked for, and the result is JSON. OutputTooLarge: as `decode`.
+    """
+    if output == "numpy":
+        return arrays.to_numpy(kind, content)
+    return decode(content) if kind == arrays.JSON and output == "value" else content
 
 
 def _decode_rare(text: bytes) -> Any:

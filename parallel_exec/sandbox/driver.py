@@ -111,7 +111,8 @@ class Driver:
         Args:
             data: the input: a document or a source text.
             name: the function to call, or the file name of a plugin that is loaded.
-            kind: what a plugin's source is.
+            kind: what the plugin's source is, for a load; 0, which also says that a document is JSON, for anything
+                else.
 
         Raises:
             MemoryLimitExceeded: the input does not fit the limits.
@@ -125,9 +126,8 @@ class Driver:
             memory=limits.memory_bytes,
             output=limits.output_bytes,
             console=limits.console_bytes,
-            kind=kind,
         )
-        filled = request.fill(self._job, len(data), self._seed, clock * 1000.0)
+        filled = request.fill(self._job, len(data), kind, self._seed, clock * 1000.0)
         instance.view[instance.mailbox : instance.mailbox + len(filled)] = filled
         if data:
             address = instance.reply().input_ptr

@@ -13,35 +13,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import struct
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from ..errors import PexecError, PluginError
 from ..limits import Limits
-from . import outcome
+from .driver import Driver, SourceKind
 from .engine import Engine
-from .instance import Instance, MemoryRefused
-from .mailbox import INPUT_PADDING, Kind, Request, Status
-from .raw import Trapped
+from .instance import MOST_MEMORY, PAGE
 from .reset import Plan
-from .watchdog import Watchdog
 
 MAGIC = b"PEXECIMG"
 VERSION = 1
 _HEAD = struct.Struct("<8s2I32s")
-_PAGE = 4096
-_ZERO_PAGE = bytes(_PAGE)
 _ALIGN = 64
-
-SourceKind = Literal["auto", "script", "module"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -98,19 +89,25 @@ class MemoryImage:
             PluginError: the source does not compile, its top level throws, or a sample fails.
             JobTimeout, MemoryLimitExceeded: the load exceeds the limits.
         """
-        limits = limits or Limits()
         try:
-            loader = _Loader(limits)
-            loader.run("engine_start")
-            loader.load(source, name, kind)
-            for index, sample in enumerate(samples):
-                if function is None:
-                    raise ValueError("samples need the name of the function that is to run on them")
-                loader.warm_up(function, sample, index)
-            loader.run("engine_freeze")
-            return loader.image(name)
+            with Driver.open(limits or Limits()) as driver:
+                driver.start()
+                driver.load(source, name, kind)
+                for index, sample in enumerate(samples):
+                    _warm_up(driver, function, sample, index)
+                driver.put()
+                driver.call("engine_freeze")
+                snapshot = driver.snapshot()
         except PexecError as error:
             raise error.at(plugin=name) from None
+        return cls(
+            plugin_name=name,
+            build_id=Engine.shared().build_id,
+            memory_size=snapshot.memory_size,
+            globals=snapshot.globals,
+            input_ptr=snapshot.input_ptr,
+            runs=snapshot.runs,
+        )
 
     def to_bytes(self) -> bytes:
         """Return the image in its file format."""
@@ -148,10 +145,16 @@ class MemoryImage:
         if header["build_id"] != Engine.shared().build_id:
             raise PluginError("the memory image belongs to another build of the engine; capture it again")
         runs = []
-        position = header_size
+        position, end = header_size, 0
+        # The checksum is no signature: an image that somebody else made must not reach beyond linear memory either.
         for address, length in header.pop("runs"):
+            if not (end <= address and 0 < length <= len(body) - position):
+                raise PluginError(f"the memory image has an impossible run of {length} bytes at {address}")
             runs.append((address, body[position : position + length]))
-            position += length
+            position, end = position + length, address + length
+        size = header["memory_size"]
+        if size % PAGE or not end <= size <= MOST_MEMORY or not 0 <= header["input_ptr"] <= size:
+            raise PluginError(f"the memory image does not fit its memory of {size} bytes")
         return cls(runs=tuple(runs), **header)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -187,83 +190,11 @@ class MemoryImage:
             raise error.at(plugin=os.fspath(path)) from None
 
 
-class _Loader:
-    """An instance on its way to becoming an image."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self.engine = Engine.shared()
-        self.instance = Instance(self.engine.module, memory_bytes=limits.memory_bytes, engine=self.engine)
-        self.instance.bind("_initialize")()
-        self.job = 0
-
-    def run(self, export: str, request: Request | None = None, data: bytes = b"") -> int:
-        """Call an export of the guest with `data` as its input, under the deadline; return the status."""
-        self.job += 1
-        instance, limits = self.instance, self.limits
-        request = request or Request("", memory=limits.memory_bytes, output=1, console=0)
-        clock = time.time() if limits.time is None else limits.time
-        seed = secrets.randbits(64) if limits.seed is None else limits.seed & 0xFFFFFFFFFFFFFFFF
-        filled = request.fill(self.job, len(data), seed, clock * 1000.0)
-        instance.view[instance.mailbox : instance.mailbox + len(filled)] = filled
-        if data:
-            address = instance.reply().input_ptr
-            try:
-                instance.grow_to(address + len(data) + INPUT_PADDING)
-            except MemoryRefused as refused:
-                raise outcome.out_of_memory(limits, refused.wanted) from None
-            instance.view[address : address + len(data)] = data
-        watchdog = Watchdog.shared()
-        slot = watchdog.register(self._stop)
-        if limits.time_s is not None:
-            watchdog.arm(slot, self.job, limits.time_s)
-        try:
-            instance.bind(export)()
-        except Trapped as trap:
-            raise PluginError(f"the plugin brings the engine down while it is loaded: {trap}") from None
-        finally:
-            watchdog.unregister(slot)
-        return instance.reply().status
-
-    def _stop(self, job: int) -> None:
-        from .mailbox import DEADLINE_OFFSET, pack_deadline
-
-        address = self.instance.mailbox + DEADLINE_OFFSET
-        self.instance.view[address : address + 4] = pack_deadline(job)
-
-    def load(self, source: str, name: str, kind: SourceKind) -> None:
-        request = Request(name, memory=self.limits.memory_bytes, output=1, console=0, kind=Kind[kind.upper()])
-        try:
-            text = source.encode()
-        except UnicodeEncodeError as error:
-            raise PluginError(f"the plugin's source is not Unicode text: {error.reason}") from None
-        if self.run("engine_load", request, text) != Status.OK:
-            raise outcome.load_error(self.instance, self.instance.reply(), self.limits)
-
-    def warm_up(self, function: str, sample: bytes, index: int) -> None:
-        limits = self.limits
-        request = Request(function, memory=limits.memory_bytes, output=limits.output_bytes, console=0)
-        if self.run("engine_job", request, sample) != Status.OK:
-            error = outcome.job_error(self.instance, self.instance.reply(), limits, function)
-            raise PluginError(f"the warm-up with sample {index} fails: {error}").at(function=function)
-
-    def image(self, name: str) -> MemoryImage:
-        instance = self.instance
-        reply = instance.reply()
-        memory = instance.read(0, instance.size())
-        starts = [start for start in range(0, len(memory), _PAGE) if memory[start : start + _PAGE] != _ZERO_PAGE]
-        runs: list[tuple[int, int]] = []
-        for start in starts:
-            if runs and runs[-1][1] == start:
-                runs[-1] = (runs[-1][0], start + _PAGE)
-            else:
-                runs.append((start, start + _PAGE))
-        view = memoryview(memory)
-        return MemoryImage(
-            plugin_name=name,
-            build_id=self.engine.build_id,
-            memory_size=len(memory),
-            globals=instance.globals(),
-            input_ptr=reply.input_ptr,
-            runs=tuple((start, view[start:end]) for start, end in runs),
-        )
+def _warm_up(driver: Driver, function: str | None, sample: bytes, index: int) -> None:
+    if function is None:
+        raise ValueError("samples need the name of the function that is to run on them")
+    driver.put(sample, name=function)
+    try:
+        driver.call("engine_job")
+    except PexecError as error:
+        raise PluginError(f"the warm-up with sample {index} fails: {error}").at(function=function) from None

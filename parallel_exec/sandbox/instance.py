@@ -12,7 +12,7 @@ from .engine import Engine
 from .mailbox import Reply, unpack_reply
 
 PAGE = 65536
-_ADDRESS_SPACE = 4 << 30
+MOST_MEMORY = 4 << 30
 
 
 class MemoryRefused(Exception):
@@ -47,7 +47,7 @@ class Instance:
         self._exports = exports
         self._memory = memory
         self.base = ctypes.addressof(memory.data_ptr(self.store).contents)
-        self.view = memoryview((ctypes.c_uint8 * _ADDRESS_SPACE).from_address(self.base)).cast("B")
+        self.view = memoryview((ctypes.c_uint8 * MOST_MEMORY).from_address(self.base)).cast("B")
         self._known_size = memory.data_len(self.store)
         locate = exports["mailbox"]
         assert isinstance(locate, wasmtime.Func)
@@ -71,7 +71,7 @@ class Instance:
         """
         if size <= self._known_size or size <= self.size():
             return
-        if size > _ADDRESS_SPACE:
+        if size > MOST_MEMORY:
             raise MemoryRefused(size)
         try:
             self._memory.grow(self.store, (size - self._known_size + PAGE - 1) // PAGE)

@@ -21,8 +21,8 @@ DEADLINE_OFFSET = REQUEST_SIZE + 4  # a reserved field keeps what follows aligne
 REPLY_OFFSET = DEADLINE_OFFSET + _DEADLINE.size
 MAILBOX_SIZE = REPLY_OFFSET + _REPLY.size
 _PER_JOB = struct.Struct("<2I")  # job and input_len lead the request
-_PER_JOB_SEED = struct.Struct("<Qd")
-_SEED_OFFSET = 24
+_PER_JOB_SEED = struct.Struct("<IQd")  # kind, seed, time_ms
+_SEED_OFFSET = 20
 
 
 class Status(IntEnum):
@@ -69,18 +69,18 @@ class Request:
 
     __slots__ = ("buffer",)
 
-    def __init__(self, name: str, *, memory: int, output: int, console: int, kind: Kind = Kind.AUTO) -> None:
+    def __init__(self, name: str, *, memory: int, output: int, console: int) -> None:
         encoded = name.encode("utf-8", "surrogatepass")
         if len(encoded) > NAME_SIZE:
             raise PluginError(f"a name of {len(encoded)} bytes is too long; {NAME_SIZE} is the most: {name[:60]!r}...")
         self.buffer = bytearray(REQUEST_SIZE)
-        _REQUEST.pack_into(self.buffer, 0, 0, 0, memory, output, console, kind, 0, 0.0, len(encoded), encoded)
+        _REQUEST.pack_into(self.buffer, 0, 0, 0, memory, output, console, 0, 0, 0.0, len(encoded), encoded)
 
-    def fill(self, job: int, input_len: int, seed: int, time_ms: float) -> bytearray:
+    def fill(self, job: int, input_len: int, kind: int, seed: int, time_ms: float) -> bytearray:
         """Return the request's bytes for one job."""
         buffer = self.buffer
         _PER_JOB.pack_into(buffer, 0, job, input_len)
-        _PER_JOB_SEED.pack_into(buffer, _SEED_OFFSET, seed, time_ms)
+        _PER_JOB_SEED.pack_into(buffer, _SEED_OFFSET, kind, seed, time_ms)
         return buffer
 
 

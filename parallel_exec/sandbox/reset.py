@@ -16,12 +16,12 @@ from .instance import Instance
 # Two runs of non-zero bytes this close are one block: a copy costs about 0.2 us to start, or 16 KiB of copying.
 JOIN_GAP = 16 << 10
 
-# Zeros that the first block has before it and the last one behind it, for the part of the stack and of the heap that a small
-# job uses: so one copy resets all of it.
+# Zeros that the first block has before it and the last one behind it, for the part of the stack and of the heap that a
+# small job uses: so one copy resets all of it.
 MARGIN = 64 << 10
 
-# The shadow stack grows down from above address 0 and is the image's first range of zeros. This much of it lies below the
-# engine's limit, for functions that do not check the depth (scripts/build_guest.py): none reaches further below the
+# The shadow stack grows down from above address 0 and is the image's first range of zeros. This much of it lies below
+# the engine's limit, for functions that do not check the depth (scripts/build_guest.py): none reaches further below the
 # last check, or it would run off the stack, and trap, when the stack is nearly used up.
 STACK_RESERVE = 32 << 10
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
-from ..documents import decode, encode
+from .. import arrays
+from ..documents import Input, Output, encode, prepare, result_value
 from ..errors import InvalidDocument, JSError, PexecError
 from ..limits import Limits
 from . import outcome
@@ -65,26 +66,31 @@ class Sandbox:
         self._seeds = random.SystemRandom().getrandbits(64)
         self._open()
 
-    def call(self, function: str, document: Any) -> Any:
-        """Call the plugin's function on a document and return the result as a Python value.
+    def call(self, function: str, document: Any, *, input: Input = "json", output: Output = "value") -> Any:
+        """Call the plugin's function on a document and return the result.
 
         Args:
             function: a function that a script declares at its top level or a module exports.
-            document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value.
+            document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value; with binary input any
+                object with the buffer protocol.
+            input: ``"json"``, or ``"binary"`` to hand the function a typed array over the document's elements.
+            output: ``"value"`` for a Python value, ``"bytes"`` for JSON text, ``"numpy"`` for a NumPy array. A typed
+                array or ArrayBuffer that the function returns is its bytes, unless a NumPy array is asked for.
 
         Raises:
             JSError: the function threw. InvalidDocument: the document is not JSON, or too large. JobTimeout,
             MemoryLimitExceeded, OutputTooLarge: a limit was reached. PluginError: there is no such function.
         """
         try:
-            return decode(self._call(function, encode(document)))
+            kind, content = self.run(function, *prepare(document, input))
+            return result_value(kind, content, output)
         except PexecError as error:
             raise error.at(plugin=self._image.plugin_name, function=function) from None
 
     def call_bytes(self, function: str, document: Any) -> bytes:
         """Like `call`, but return the result as JSON text, never decoded."""
         try:
-            return self._call(function, encode(document))
+            return self.run(function, encode(document))[1]
         except PexecError as error:
             raise error.at(plugin=self._image.plugin_name, function=function) from None
 
@@ -103,13 +109,21 @@ class Sandbox:
         with contextlib.suppress(AttributeError):  # __init__ did not get as far
             self._drop()
 
-    def _call(self, function: str, text: bytes | bytearray | memoryview) -> bytes:
+    def run(self, function: str, content: bytes | bytearray | memoryview, kind: int = arrays.JSON) -> tuple[int, bytes]:
+        """Run one job on bytes that are encoded already; return the result's kind and bytes. `call` is the friendlier
+        way.
+
+        Args:
+            function: name of the function.
+            content: the document: JSON text or, if `kind` says so, the elements of a typed array.
+            kind: what the content is (`arrays`).
+        """
         limits = self.limits
-        length = len(text)
+        length = len(content)
         if length > limits.document_bytes:
             raise InvalidDocument(f"a document of {length} bytes exceeds Limits.document_bytes={limits.document_bytes}")
         instance = self._instance or self._open()
-        input_end = self._put(instance, function, text, length)
+        input_end = self._put(instance, function, content, length, kind)
         slot = self._slot
         if limits.time_s is not None:
             self._watchdog.arm(slot, self._job, limits.time_s)
@@ -126,11 +140,18 @@ class Sandbox:
         try:
             if reply.status != Status.OK:
                 raise outcome.job_error(instance, reply, limits, function)
-            return instance.read(reply.output_ptr, reply.output_len)
+            return reply.output_kind, instance.read(reply.output_ptr, reply.output_len)
         finally:
             self._finish(instance, reply, input_end)
 
-    def _put(self, instance: Instance, function: str, text: bytes | bytearray | memoryview, length: int) -> int:
+    def _put(
+        self,
+        instance: Instance,
+        function: str,
+        content: bytes | bytearray | memoryview,
+        length: int,
+        kind: int = arrays.JSON,
+    ) -> int:
         """Write request and document into linear memory; return the address at which the document's room ends."""
         limits = self.limits
         request = self._requests.get(function)
@@ -144,7 +165,7 @@ class Sandbox:
         else:
             seed &= 0xFFFFFFFFFFFFFFFF
         clock = time.time() if limits.time is None else limits.time
-        filled = request.fill(self._job, length, seed, clock * 1000.0)
+        filled = request.fill(self._job, length, kind, seed, clock * 1000.0)
         address = self._image.input_ptr
         end = address + length + INPUT_PADDING
         try:
@@ -153,7 +174,7 @@ class Sandbox:
             raise outcome.out_of_memory(limits, refused.wanted) from None
         view = instance.view
         view[instance.mailbox : instance.mailbox + len(filled)] = filled
-        view[address : address + length] = text
+        view[address : address + length] = content
         return end
 
     def _finish(self, instance: Instance, reply: Reply, input_end: int) -> None:
