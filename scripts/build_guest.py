@@ -73,6 +73,7 @@ COMPILE_FLAGS = (
     "-flto",
     "-msimd128",
     "-mbulk-memory",
+    "-mwide-arithmetic", # 64 x 64 to 128 bit products, which exact numbers need; wasmtime has it
     "-DNDEBUG",
     "-D_GNU_SOURCE",
 )
