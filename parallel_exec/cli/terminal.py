@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # A run that is over sooner shows no bar, and does not pay for importing what draws it.
 QUIET_S = 0.5
+_BETWEEN_S = 0.1
 
 
 class Bar:
@@ -29,7 +30,7 @@ class Bar:
         self._count = 0
         self._label = ""
         self._shown = sys.stderr.isatty()
-        self._since = time.monotonic() + quiet_s
+        self._due = time.monotonic() + quiet_s
         self._rich: RichProgress | None = None
 
     def say(self, text: str) -> None:
@@ -54,14 +55,17 @@ class Bar:
             self._rich = None
 
     def _update(self) -> None:
-        if not self._shown or (self._rich is None and time.monotonic() < self._since):
+        now = time.monotonic()
+        if not self._shown or now < self._due:
             return
+        self._due = now + _BETWEEN_S
         if self._rich is None:
             self._rich = self._make()
             self._rich.start()
         self._rich.update(
             self._rich.task_ids[0], completed=self._count, total=self._total, description=self._label or self._unit
         )
+        self._rich.refresh()
 
     def _make(self) -> RichProgress:
         from rich.console import Console
@@ -75,6 +79,7 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            auto_refresh=False,  # that is a thread, which would run while something is measured
         )
         progress.add_task(self._unit, total=self._total)
         return progress

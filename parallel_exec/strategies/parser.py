@@ -9,7 +9,7 @@ from .strategy import Clock, Stage
 
 class Parser(FreshInstance):
     name = "parser"
-    cached = "engine and plugin"
+    cached = "engine and plugin; our reader"
 
     def prepare(self) -> None:
         self.module = baked(self.work, plugin=True)
