@@ -8,8 +8,9 @@ import mmap
 from .ring import HEADER_BYTES, Ring
 
 RING_BYTES = 1 << 20
-# Bytes that a payload must leave free in its ring. A message whose payload has no room sends it in a segment, and what then
-# goes into the ring is 128 bytes at most: with a few jobs in flight there is always room for that, and no side ever waits.
+# Bytes that a payload must leave free in its ring. A message whose payload has no room sends it in a segment, and what
+# then goes into the ring is 128 bytes at most: with a few jobs in flight there is always room for that, and no side
+# ever waits.
 RESERVE = 16 << 10
 
 _PAGE = 4096

@@ -1,8 +1,8 @@
 """Records with file descriptors over a local stream socket: how a pool's processes hand each other memory.
 
 A record is small and of one size, and descriptors travel with its first byte (SCM_RIGHTS), so that records never mix.
-What is large (an image, a document, a result that has no room in its ring) travels as the descriptor of a *segment*: memory
-without a name, which is gone when the last process that holds it ends, however it ends.
+What is large (an image, a document, a result that has no room in its ring) travels as the descriptor of a *segment*:
+memory without a name, which is gone when the last process that holds it ends, however it ends.
 """
 
 from __future__ import annotations

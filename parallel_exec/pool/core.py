@@ -6,8 +6,9 @@ Who does what::
     the collector  take results from the rings, hand over what waits, complete futures, bury and replace workers
     workers        run jobs; they never wait for the parent
 
-The collector is the only one that reads result rings and removes workers. Futures are completed outside the lock, because their
-callbacks are the user's. This object does not refer to the `Pool`, so that a forgotten pool can be collected and closed.
+The collector is the only one that reads result rings and removes workers. Futures are completed outside the lock,
+because their callbacks are the user's. This object does not refer to the `Pool`, so that a forgotten pool can be
+collected and closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import contextlib
 import logging
 import os
 import selectors
-import struct
 import threading
 import time
 from concurrent.futures import Future
@@ -38,11 +38,12 @@ from .supervisor import Worker, WorkerState, Zygote, exit_text, how_it_died
 
 log = logging.getLogger("parallel_exec.pool")
 
+
 class Core:
     """A pool's processes, jobs and collector.
 
-    Guarantees: every future that `submit` returned ends (with a result, an error, or cancelled) unless a plugin runs for ever
-    without a time limit; when `join` returns, no process, descriptor or shared memory of the pool is left.
+    Guarantees: every future that `submit` returned ends (with a result, an error, or cancelled) unless a plugin runs
+    for ever without a time limit; when `join` returns, no process, descriptor or shared memory of the pool is left.
     """
 
     def __init__(self, workers: int, limits: Limits) -> None:
@@ -81,7 +82,9 @@ class Core:
 
     # Called by any thread
 
-    def submit(self, function: PluginFunction, document: Any, *, decoded: bool, index: int | None = None) -> Future[Any]:
+    def submit(
+        self, function: PluginFunction, document: Any, *, decoded: bool, index: int | None = None
+    ) -> Future[Any]:
         """Queue a job, hand it over if a worker has room, and return its future.
 
         What is wrong with the document or the plugin ends the future, and only it.
@@ -144,7 +147,7 @@ class Core:
         self._wakeup.ring()
 
     def close_soon(self) -> None:
-        """`close` for a finalizer, which may run at any point of any thread: takes no lock that this thread may hold."""
+        """`close` for a finalizer, which may run at any point of any thread and must not wait for a lock."""
         if not self._foreign:
             self._closing = True
             self._wakeup.ring()
@@ -161,7 +164,7 @@ class Core:
             self._thread.join()
 
     def forget(self) -> None:
-        """In a fork of the pool's process: close the copies of its descriptors, so that they do not outlive the pool."""
+        """In a fork of the pool's process: close the copies of its descriptors, which must not outlive the pool."""
         self._lock = threading.Lock()
         self._closed = True
         self._zygote.forget()
@@ -222,7 +225,7 @@ class Core:
         worker = Worker(self._last_worker)
         self._workers[worker.id] = worker
         self._scheduler.add_worker(worker.id)
-        self._selector.register(worker.result_bell, selectors.EVENT_READ, lambda: silence_bell(worker.result_bell))
+        self._selector.register(worker.result_bell, selectors.EVENT_READ, lambda: self._on_bell(worker))
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._on_control(worker))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
             worker.fork(self._zygote.channel)
@@ -277,19 +280,7 @@ class Core:
     def _take_results(self, worker: Worker) -> None:
         if worker.state is WorkerState.CONDEMNED:
             return
-        ring = worker.block.results
-        taken: list[tuple[Result, bytes]] = []
-        fault = ""
-        try:
-            while (frame := ring.read()) is not None:
-                result = Result.unpack(frame.meta)
-                if result.segment:
-                    taken.append((result, worker.take_segment(result.job, result.segment)))
-                else:
-                    taken.append((result, bytes(frame.payload)))
-                ring.release(frame)
-        except (RingCorrupted, ProtocolError, struct.error) as error:
-            fault = str(error)
+        taken, fault = worker.take_results()
         if not taken and not fault:
             return
         with self._lock:
@@ -300,7 +291,14 @@ class Core:
             if fault:
                 self._condemn(worker, fault)
 
+    def _on_bell(self, worker: Worker) -> None:
+        # Another event of the same round may have been its burial; its descriptors are other files' then.
+        if worker.state is not WorkerState.DEAD:
+            silence_bell(worker.result_bell)
+
     def _on_control(self, worker: Worker) -> None:
+        if worker.state is WorkerState.DEAD:
+            return
         try:
             if worker.receive():
                 return
@@ -326,6 +324,7 @@ class Core:
         match record.kind:
             case Kind.FORKED:
                 self._zygote.fertile = True
+                worker.pid = record.value
                 if worker.state is WorkerState.STARTING:
                     worker.state = WorkerState.RUNNING
             case Kind.EXITED:

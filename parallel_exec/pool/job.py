@@ -22,11 +22,11 @@ console = logging.getLogger("parallel_exec.console")
 
 REQUEST, RESULT = 1, 2  # kinds of frames
 
-# Job id, image id, limits id, bytes of the function's name, bytes of the payload if that is a segment of its own (else 0).
-# The payload is the name and the document.
+# Job id, image id, limits id, bytes of the function's name, bytes of the payload if that is a segment of its own (else
+# 0). The payload is the name and the document.
 _REQUEST = struct.Struct("<QIIIQ")
-# Job id, status, bytes of console records, bytes of the payload if that is a segment of its own (else 0). The payload is
-# the console records (JSON pairs of level and text) and the result or the pickled error.
+# Job id, status, bytes of console records, bytes of the payload if that is a segment of its own (else 0). The payload
+# is the console records (JSON pairs of level and text) and the result or the pickled error.
 _RESULT = struct.Struct("<QIIQ")
 
 
@@ -98,7 +98,6 @@ class Job:
         if isinstance(error, PexecError):
             error.at(plugin=self.plugin, function=self.function, document=self.index)
         self.future.set_exception(error)
-
 
     def finish(self, result: Result, content: bytes) -> None:
         """End the job with what its worker sent, and log what the plugin wrote to its console."""
@@ -179,7 +178,7 @@ def dump_error(error: PexecError) -> bytes:
 
 
 def load_error(content: bytes) -> PexecError:
-    """The error that `dump_error` wrote. Nothing but this package's errors is unpickled: a worker runs untrusted code."""
+    """The error that `dump_error` wrote. Only this package's errors are unpickled: a worker runs untrusted code."""
     try:
         error = _ErrorUnpickler(io.BytesIO(content)).load()
     except Exception as reason:

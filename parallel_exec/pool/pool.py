@@ -31,9 +31,9 @@ from .scheduler import WINDOW_JOBS
 class Pool(Executor):
     """Worker processes that run functions of plugins, each job in a fresh sandbox.
 
-    Guarantees: a job's failure is its own; when a worker dies, only the job that it was running fails, with `WorkerCrashed`,
-    and another worker takes its place; Ctrl-C reaches this process only; when this process ends, however it does, the workers
-    end too. The program needs no ``if __name__ == "__main__"``: workers do not import it.
+    Guarantees: a job's failure is its own; when a worker dies, only the job that it was running fails, with
+    `WorkerCrashed`, and another worker takes its place; Ctrl-C reaches this process only; when this process ends,
+    however it does, the workers end too. The program needs no ``if __name__ == "__main__"``: workers do not import it.
 
     Args:
         max_workers: number of worker processes; by default the number of CPUs that this process may use.
@@ -66,16 +66,16 @@ class Pool(Executor):
     def submit(self, fn: PluginFunction, document: Any, /) -> Future[Any]:  # type: ignore[override]
         """Run a plugin's function on a document; return the future of its result.
 
-        What is wrong with the plugin or the document is the future's exception. The future can be cancelled until the job is
-        handed to a worker, shortly before its turn.
+        What is wrong with the plugin or the document is the future's exception. The future can be cancelled until the
+        job is handed to a worker, shortly before its turn.
 
         Args:
             fn: what ``plugin.function(name)`` gave.
             document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value.
 
         Raises:
-            TypeError: `fn` is not a plugin's function. RuntimeError: the pool has been shut down. WorkerCrashed: the pool is
-            broken, because its workers die one after another.
+            TypeError: `fn` is not a plugin's function. RuntimeError: the pool has been shut down. WorkerCrashed: the
+            pool is broken, because its workers die one after another.
         """
         _check_function(fn)
         return self._core.submit(fn, document, decoded=fn.output == "value")
@@ -90,20 +90,21 @@ class Pool(Executor):
     ) -> Iterator[Any]:
         """Run a plugin's function on every document of an iterable and yield the results in the documents' order.
 
-        Documents are drawn as results are taken: at most `buffersize` are anywhere between the two, so that endless iterables
-        run in bounded memory. The first error ends the iteration; it says which document failed (``error.document``, from 0).
+        Documents are drawn as results are taken: at most `buffersize` are anywhere between the two, so that endless
+        iterables run in bounded memory. The first error ends the iteration; it says which document failed
+        (``error.document``, from 0).
 
         Args:
             fn: what ``plugin.function(name)`` gave.
             iterables: one iterable of documents.
             timeout: seconds from now within which each result has to be there.
-            chunksize: ignored: a document's way to a worker costs microseconds, and chunks would only make jobs wait for
-                each other. It is there because `Executor.map` has it.
+            chunksize: ignored, and here because `Executor.map` has it: a document's way to a worker costs microseconds,
+                and chunks would only make jobs wait for each other.
             buffersize: most documents drawn and not yet yielded as results; by default 8 per worker.
 
         Raises:
-            TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. TimeoutError, from the iterator:
-            a result was not there in time.
+            TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. TimeoutError, from the
+            iterator: a result was not there in time.
         """
         _check_function(fn)
         if len(iterables) != 1:
@@ -154,7 +155,7 @@ class _Map:
         self._error: Exception | None = None
 
     def fill(self) -> None:
-        """Draw documents and submit them until `size` are in flight. An error of the iterable's own waits for its turn."""
+        """Draw documents and submit them until `size` are in flight. An error of the iterable waits for its turn."""
         while not self._ended and len(self._waiting) < self._size:
             try:
                 document = next(self._documents)

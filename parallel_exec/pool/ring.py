@@ -9,8 +9,8 @@ Layout of a region (each word on a cache line of its own, and each written by on
 
 A frame lies in one piece, starts at a multiple of 64, and is ``crc32 | kind | meta length | payload length | sequence |
 meta | payload``. The checksum covers everything but the payload; the sequence is the frame's own position, so what an
-earlier lap left behind is never taken for a frame. A frame that does not fit before the end of the data is preceded by a
-frame of the kind `SKIP`. Nothing here knows of processes or of what frames mean; see README.md for the races.
+earlier lap left behind is never taken for a frame. A frame that does not fit before the end of the data is preceded by
+a frame of the kind `SKIP`. Nothing here knows of processes or of what frames mean; see README.md for the races.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Frame(NamedTuple):
 class Fence:
     """A full memory barrier: no load after it is done before a store before it is visible.
 
-    CPython offers none, but taking and giving back a free lock does one locked read-modify-write each, and on x86 any of
-    those is a full barrier. Elsewhere a critical section lets accesses in from both sides, and a second one after it
+    CPython offers none, but taking and giving back a free lock does one locked read-modify-write each, and on x86 any
+    of those is a full barrier. Elsewhere a critical section lets accesses in from both sides, and a second one after it
     closes the gap (release, then acquire of the same word, are kept in order).
     """
 
@@ -62,6 +62,7 @@ class Fence:
         self._lock = threading.Lock()
 
     def __call__(self) -> None:
+        # Not acquire() and release(): a signal's handler may raise between two calls, but not between these.
         with self._lock:
             pass
         if not _ORDERED:
@@ -73,8 +74,8 @@ class Ring:
     """One side's view of a ring: a process uses it either as its producer or as its consumer, one thread at a time.
 
     Guarantees: `write` publishes a whole frame or nothing, also when an exception hits in the middle; `read` gives a
-    frame that the producer wrote, or raises `RingCorrupted`; a consumer that blocks after `doze` said so is rung for the
-    next frame, if the producer asks `peer_sleeps` after each write.
+    frame that the producer wrote, or raises `RingCorrupted`; a consumer that blocks after `doze` said so is rung for
+    the next frame, if the producer asks `peer_sleeps` after each write.
     """
 
     def __init__(self, region: memoryview) -> None:
@@ -91,6 +92,7 @@ class Ring:
         self._words = region[:HEADER_BYTES].cast("Q")
         self._data = region[HEADER_BYTES:]
         self._fence = Fence()
+        self._read_up_to = self._words[_HEAD]
 
     @property
     def largest(self) -> int:
@@ -159,6 +161,8 @@ class Ring:
         if not _ORDERED:
             self._fence()
         used = self._used(tail, head)
+        if head != self._read_up_to:
+            raise RingCorrupted(f"the head is {head}, and was left at {self._read_up_to}")
         frame = self._frame(head, used)
         if frame.kind == SKIP:
             used -= frame.end - head
@@ -174,7 +178,7 @@ class Ring:
         frame.payload.release()
         if not _ORDERED:
             self._fence()
-        self._words[_HEAD] = frame.end
+        self._read_up_to = self._words[_HEAD] = frame.end
 
     def doze(self) -> bool:
         """Announce sleep. True: block on the doorbell, then call `wake`; False: a frame has come, do not block."""

@@ -1,8 +1,8 @@
 """Which job is where: waiting in the parent, in flight at a worker, or done. Pure bookkeeping, no I/O and no locks.
 
-Jobs wait in one queue, and every worker has a small window of jobs in flight: large enough that it finds the next job when
-it ends one, small enough that little is stuck behind a slow job, that cancelling works for nearly everything, and that a dying
-worker has little to hand back.
+Jobs wait in one queue, and every worker has a small window of jobs in flight: large enough that it finds the next job
+when it ends one, small enough that little is stuck behind a slow job, that cancelling works for nearly everything, and
+that a dying worker has little to hand back.
 """
 
 from __future__ import annotations
@@ -94,10 +94,11 @@ class Scheduler(Generic[T]):
         self._windows[worker].open = False
 
     def assign(self) -> Iterator[tuple[int, T]]:
-        """Move jobs from the queue to the windows with the least in them, yielding each as (worker, job), until nothing waits
-        or no window has room. Cancelled jobs are dropped.
+        """Move jobs from the queue to the windows with the least in them, yielding each as (worker, job), until nothing
+        waits or no window has room. Cancelled jobs are dropped.
 
-        When an exception ends the loop over this, whatever it is and wherever it hit, `undo` makes the books right again.
+        When an exception ends the loop over this, whatever it is and wherever it hit, `undo` makes the books right
+        again.
         """
         while self._queue:
             job = self._queue[0]
@@ -114,7 +115,7 @@ class Scheduler(Generic[T]):
             self._assigning = None
 
     def undo(self) -> None:
-        """The job that `assign` yielded last was not handed over, or nobody knows: it is the first to be assigned again."""
+        """The job that `assign` yielded last was not handed over, or nobody knows: it comes first again."""
         if self._assigning is None:
             return
         worker, job = self._assigning

@@ -1,9 +1,11 @@
-"""The parent's side of the pool's processes: the zygote, each worker from its fork to its burial, and what they are sent."""
+"""The parent's side of the pool's processes: the zygote, and each worker from its fork to its burial."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import struct
 import subprocess
 import sys
 from enum import Enum
@@ -11,7 +13,7 @@ from enum import Enum
 from .bell import new_bell, ring_bell
 from .block import BLOCK_BYTES, RESERVE, Block
 from .channel import Channel, Kind, ProtocolError, Record, new_memory, new_segment, read_segment
-from .job import REQUEST, Job, Request
+from .job import REQUEST, Job, Request, Result
 from .publisher import Shared
 from .ring import RingCorrupted
 
@@ -36,12 +38,14 @@ class Worker:
     Attributes:
         id: number in its pool, never used twice.
         state: see `WorkerState`.
+        pid: its process id, or None before the zygote has told it.
         fault: what it did to be condemned, or "".
     """
 
     def __init__(self, id: int) -> None:
         self.id = id
         self.state = WorkerState.STARTING
+        self.pid: int | None = None
         self.fault = ""
         self._known: set[tuple[Kind, int]] = set()
         self._segments: dict[int, Record] = {}
@@ -114,12 +118,22 @@ class Worker:
         self._segments[record.ident] = record
         return True
 
-    def take_segment(self, job: int, size: int) -> bytes:
-        """Return the result that the worker sent in a segment before it wrote the frame that says so.
+    def take_results(self) -> tuple[list[tuple[Result, bytes]], str]:
+        """Take what is in the result ring out of it; with it, what is wrong with the rest of it, or ""."""
+        ring = self.block.results
+        taken: list[tuple[Result, bytes]] = []
+        try:
+            while (frame := ring.read()) is not None:
+                result = Result.unpack(frame.meta)
+                segment = result.segment
+                taken.append((result, self._take_segment(result.job, segment) if segment else bytes(frame.payload)))
+                ring.release(frame)
+        except (RingCorrupted, ProtocolError, struct.error) as error:
+            return taken, str(error)
+        return taken, ""
 
-        Raises:
-            ProtocolError: it did not.
-        """
+    def _take_segment(self, job: int, size: int) -> bytes:
+        """Return the result that the worker sent in a segment before it wrote the frame that says so."""
         while job not in self._segments:
             known = len(self._segments)
             if not self.receive() or len(self._segments) == known:
@@ -168,7 +182,7 @@ class Zygote:
         self.channel, theirs = Channel.pair()
         try:
             self._process = subprocess.Popen(
-                # -P: nothing in the working directory can stand in for a module that is imported before sys.path is set.
+                # -P: no module in the working directory can stand in for one that is imported before sys.path is set.
                 [sys.executable, "-P", "-c", _BOOTSTRAP, str(theirs.fileno()), str(os.getpid()), *map(str, sys.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -183,10 +197,8 @@ class Zygote:
 
     def kill(self, worker: Worker) -> None:
         """Have the worker killed; does nothing if it is dead."""
-        try:
+        with contextlib.suppress(OSError):  # the zygote is dead, and the worker with it
             self.channel.send(Kind.KILL, worker.id)
-        except OSError:
-            pass  # the zygote is dead, and the worker with it
 
     def stop(self) -> int:
         """Have all workers killed and the zygote end; return its exit code. No process is left when this returns."""

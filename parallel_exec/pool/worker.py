@@ -1,7 +1,8 @@
-"""A worker: reads requests from its ring, runs them in its sandboxes, writes results to its other ring, and sleeps between.
+"""A worker: reads requests from its ring, runs them in its sandboxes, writes results to its other ring, and sleeps
+between.
 
-It is forked by the zygote and ends by being killed, by the end of its control socket, or by finding its ring corrupt. It never
-blocks on anything but its doorbell and its control socket, and holds no lock that another process could need.
+It is forked by the zygote and ends by being killed, by the end of its control socket, or by finding its ring corrupt.
+It never blocks on anything but its doorbell and its control socket, and holds no lock that another process could need.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def run(block: Block, request_bell: int, result_bell: int, control: Channel, zyg
 
 
 def _die_with_parent(zygote: int, control: Channel) -> None:
-    """Have the kernel kill this process, busy or not, when the zygote ends (which ends when the pool's process does)."""
+    """Have the kernel kill this process, busy or not, when the zygote ends (as it does with the pool's process)."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

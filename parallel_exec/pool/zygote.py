@@ -1,8 +1,8 @@
 """The zygote: a small process of the pool's own that forks its workers, so that the user's process never forks.
 
-It has one thread, imports the sandbox and maps the compiled engine once, and then forks a worker per request: a worker starts in
-about a millisecond and shares those pages. It reports every birth and every death, and ends, killing its workers, when the
-pool's process closes the connection or dies.
+It has one thread, imports the sandbox and maps the compiled engine once, and then forks a worker per request: a worker
+starts in about a millisecond and shares those pages. It reports every birth and every death, and ends, killing its
+workers, when the pool's process closes the connection or dies.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class _Zygote:
                     os.kill(pid, signal.SIGKILL)
 
     def _fork(self, record: Record) -> int:
-        # Not before the first request: by then the parent has made sure that the compiled engine is in the cache, so that
-        # nothing is compiled here (that would start threads, which do not survive a fork).
+        # Not before the first request: by then the parent has made sure that the compiled engine is in the cache, so
+        # that nothing is compiled here (that would start threads, which do not survive a fork).
         Engine.shared()
         gc.freeze()  # a collection in a worker must not touch, and so copy, the pages it shares
         zygote = os.getpid()

@@ -1,0 +1,164 @@
+"""What the pool's tests share: plugins, waiting on conditions, and a look at processes."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+import parallel_exec as px
+from parallel_exec.pool import Pool
+
+SOURCE = """
+const seen = [];
+function double(x) { return 2 * x }
+function echo(x) { return x }
+function keep(x) { seen.push(x); globalThis.last = x; Array.prototype.all = seen; return seen.length }
+function fail(x) { throw new TypeError(`no ${x}`) }
+function failOn3(x) { if (x === 3) throw new RangeError('three'); return x }
+function spin(x) { if (x !== 0) for (;;); return 'quick' }
+function slow(x) { let sum = 0; for (let i = 0; i < 200000; i++) sum += i % 7; return x }
+function talk(x) { console.log('log', x); console.error('error', x); return null }
+function long(n) { return 'x'.repeat(n) }
+function eat() { const all = []; for (;;) all.push(new Array(1000).fill(1)) }
+"""
+
+
+class Tools:
+    """Helpers, handed out by the fixture `tools`."""
+
+    plugin = px.Plugin(SOURCE, name="tools.js")
+
+    def function(self, name: str) -> px.PluginFunction:
+        """One of SOURCE's functions."""
+        return self.plugin.function(name)
+
+    @staticmethod
+    def eventually(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+        """Wait until the condition holds; the deadline is there only to end a test that has failed."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"still not after {seconds:g} s: {what}")
+            time.sleep(0.002)
+
+    @staticmethod
+    def running(pool: Pool) -> dict[int, int]:
+        """The job that each worker process runs, 0 for none, from the word that it shares with its parent."""
+        workers = list(pool._core._workers.values())
+        return {worker.pid: worker.block.running for worker in workers if worker.pid is not None}
+
+    def busy_worker(self, pool: Pool) -> int:
+        """Wait until a worker runs a job, and return its process id."""
+        self.eventually(lambda: any(self.running(pool).values()), "a worker runs a job")
+        return next(pid for pid, job in self.running(pool).items() if job)
+
+    @staticmethod
+    def descendants(pid: int | None = None) -> list[int]:
+        """Process ids of all descendants of a process, by default of this one."""
+        found = []
+        for process in psutil.Process(pid).children(recursive=True):
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process.pid)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    @staticmethod
+    def alive(pids: list[int]) -> list[int]:
+        """Those of the processes that have not ended."""
+        left = []
+        for pid in pids:
+            try:
+                if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    left.append(pid)
+            except psutil.NoSuchProcess:
+                continue
+        return left
+
+    @staticmethod
+    def python(code: str, *, stdin: bool = False) -> subprocess.Popen[str]:
+        """Start a Python program that can import this package: `code`, given as an argument or on standard input."""
+        root = str(Path(px.__file__).resolve().parent.parent)
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        process = subprocess.Popen(
+            [sys.executable, "-" if stdin else "-c", *([] if stdin else [code])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        if stdin:
+            process.stdin.write(code)
+            process.stdin.close()
+            process.stdin = None
+        return process
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    return Tools()
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with Pool(2) as pool:
+        yield pool
+
+
+@pytest.fixture
+def interrupt_at_every_line() -> Callable[..., int]:
+    """Return a function that runs an attempt again and again, with a KeyboardInterrupt at the 1st, 2nd, ... line of the
+    pool's modules that it comes to, until one attempt ends without; that returns the number of lines.
+    """
+
+    def run(attempt: Callable[[Callable[[Callable[[], object]], bool]], None], *files: str) -> int:
+        lines = 0
+        while True:
+            lines += 1
+            left = lines
+
+            def trace(frame: FrameType, event: str, _argument: object) -> Any:
+                nonlocal left
+                path = Path(frame.f_code.co_filename)
+                if path.parent.name != "pool" or path.name not in files:
+                    return None
+                # Lines at which nothing can be raised are outside of the protection of what they stand in: an empty
+                # body, a try, and a with statement's own line, which comes up again just before __exit__ is called.
+                # CPython handles signals at none of them.
+                line = linecache.getline(str(path), frame.f_lineno).strip()
+                if event == "line" and line not in ("pass", "try:") and not line.startswith("with "):
+                    left -= 1
+                    if left == 0:
+                        sys.settrace(None)
+                        raise KeyboardInterrupt
+                return trace
+
+            def interrupted(action: Callable[[], object]) -> bool:
+                sys.settrace(trace)
+                try:
+                    action()
+                except KeyboardInterrupt:
+                    return True
+                finally:
+                    sys.settrace(None)
+                return False
+
+            attempt(interrupted)
+            if left > 0:
+                return lines
+
+    return run

@@ -1,0 +1,143 @@
+"""Workers, zygotes and rings that break: one job fails at most, and nothing else is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+import parallel_exec as px
+from parallel_exec.pool import Pool
+from parallel_exec.pool.bell import ring_bell
+
+
+# Not SIGSEGV: sent from outside it reaches wasmtime's handler, which makes of it an abort or nothing, as the moment has
+# it.
+@pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
+def test_a_worker_killed_in_a_job_fails_that_job_only(tools: Any, deadly: signal.Signals) -> None:
+    with Pool(1) as pool:
+        victim = pool.submit(tools.function("spin"), 1)
+        others = [pool.submit(tools.function("double"), number) for number in range(20)]
+        pid = tools.busy_worker(pool)
+        os.kill(pid, deadly)
+        error = victim.exception()
+        assert isinstance(error, px.WorkerCrashed) and isinstance(error, BrokenProcessPool)
+        assert (error.plugin, error.function) == ("tools.js", "spin") and deadly.name in str(error)
+        assert [future.result() for future in others] == list(range(0, 40, 2))
+        assert pid not in tools.running(pool)
+
+
+def test_a_crash_in_a_map_names_the_document(tools: Any) -> None:
+    with Pool(2) as pool:
+        results = pool.map(tools.function("spin"), [0, 0, 1, 0, 0])
+        assert [next(results), next(results)] == ["quick", "quick"]
+        os.kill(tools.busy_worker(pool), signal.SIGKILL)
+        with pytest.raises(px.WorkerCrashed, match="document 2") as caught:
+            next(results)
+        assert caught.value.document == 2
+
+
+def test_an_idle_worker_killed_loses_nothing(tools: Any) -> None:
+    with Pool(2) as pool:
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        tools.eventually(lambda: len(tools.running(pool)) == 2, "both workers run")
+        before = set(tools.running(pool))
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert list(pool.map(tools.function("double"), range(50))) == list(range(0, 100, 2))
+        tools.eventually(lambda: len(set(tools.running(pool)) - before) == 2, "both are replaced")
+
+
+def test_random_kills_under_load_fail_only_what_ran(tools: Any) -> None:
+    with Pool(2) as pool:
+        futures = [pool.submit(tools.function("slow"), number) for number in range(400)]
+        kills: list[int] = []
+        for done in range(20, 300, 30):
+            futures[done].exception()
+            busy = [pid for pid, job in tools.running(pool).items() if job]
+            for pid in busy[:1]:
+                os.kill(pid, signal.SIGKILL)
+                kills.append(pid)
+        errors = [future.exception() for future in futures]
+        failed = [error for error in errors if error is not None]
+        assert kills and len(failed) <= len(kills)
+        assert all(isinstance(error, px.WorkerCrashed) for error in failed)
+        for number, error in enumerate(errors):
+            assert error is not None or futures[number].result() == number
+
+
+def test_workers_that_die_one_after_another_end_the_pool(tools: Any) -> None:
+    with Pool(2) as pool:
+        futures = [pool.submit(tools.function("spin"), 1) for _ in range(100)]
+
+        def kill_and_look() -> bool:
+            for pid, job in tools.running(pool).items():
+                if job:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        continue
+            return all(future.done() for future in futures)
+
+        tools.eventually(kill_and_look, "the pool gives up")
+        assert all(isinstance(future.exception(), px.WorkerCrashed) for future in futures)
+        assert "gives up" in str(futures[-1].exception())
+        with pytest.raises(BrokenProcessPool, match="gives up"):
+            pool.submit(tools.function("double"), 1)
+    tools.eventually(lambda: not tools.descendants(), "no process is left")
+
+
+def test_a_zygote_that_is_killed_is_replaced(tools: Any) -> None:
+    with Pool(2) as pool:
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        victim = pool.submit(tools.function("spin"), 1)
+        workers = [tools.busy_worker(pool)]
+        (zygote,) = psutil.Process().children()
+        zygote.kill()
+        assert isinstance(victim.exception(), px.WorkerCrashed)
+        assert list(pool.map(tools.function("double"), range(20))) == list(range(0, 40, 2))
+        tools.eventually(lambda: not tools.alive(workers), "its workers are gone")
+
+
+def test_a_request_ring_that_is_corrupted_costs_the_worker_not_the_jobs(
+    tools: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Pool(1) as pool:
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        (worker,) = pool._core._workers.values()
+        worker.block.requests._words[0] += 64
+        worker.wake()
+        tools.eventually(lambda: worker.pid not in tools.running(pool), "the worker has ended")
+        assert pool.submit(tools.function("double"), 2).result() == 4
+    assert "no frame at" in capfd.readouterr().err
+
+
+def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: Any) -> None:
+    with Pool(1) as pool:
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        (worker,) = pool._core._workers.values()
+        worker.block.results._words[0] += 64
+        ring_bell(worker.result_bell)
+        tools.eventually(lambda: worker.pid not in tools.running(pool), "the worker has ended")
+        assert pool.submit(tools.function("double"), 2).result() == 4
+
+
+def test_an_interrupt_at_any_line_of_submit_loses_no_job(tools: Any, interrupt_at_every_line: Any) -> None:
+    double = tools.function("double")
+    with Pool(1) as pool:
+        assert pool.submit(double, 1).result() == 2
+
+        def attempt(interrupted: Any) -> None:
+            futures = []
+            interrupted(lambda: futures.append(pool.submit(double, 4)))
+            futures.append(pool.submit(double, 4))
+            assert [future.result() for future in futures] == [8] * len(futures)
+            tools.eventually(lambda: pool._core._scheduler.idle, "the interrupted job has ended as well")
+
+        lines = interrupt_at_every_line(attempt, "core.py", "scheduler.py", "supervisor.py", "ring.py", "job.py")
+        assert lines > 80
+        assert list(pool.map(double, range(20))) == list(range(0, 40, 2))

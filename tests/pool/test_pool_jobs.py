@@ -1,0 +1,266 @@
+"""Jobs through a pool: results, errors, order, laziness, large documents, several plugins."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import pickle
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, as_completed, wait
+from typing import Any
+
+import pytest
+
+import parallel_exec as px
+from parallel_exec.pool import Pool
+
+
+def test_submit_gives_a_future_of_the_value(pool: Pool, tools: Any) -> None:
+    future = pool.submit(tools.function("double"), 21)
+    assert future.result() == 42
+    assert future.done() and not future.running() and future.exception() is None
+
+
+@pytest.mark.parametrize(
+    "document", [b'{"a":[1,2]}', bytearray(b'{"a":[1,2]}'), memoryview(b'{"a":[1,2]}'), {"a": [1, 2]}], ids=type
+)
+def test_bytes_are_json_text_and_anything_else_is_a_value(pool: Pool, tools: Any, document: Any) -> None:
+    assert pool.submit(tools.function("echo"), document).result() == {"a": [1, 2]}
+    assert pool.submit(tools.plugin.function("echo", output="bytes"), document).result() == b'{"a":[1,2]}'
+
+
+def test_a_str_is_a_value_and_undefined_is_none(pool: Pool, tools: Any) -> None:
+    assert pool.submit(tools.function("echo"), "[1]").result() == "[1]"
+    assert pool.submit(px.Plugin("function f() {}").function("f"), 1).result() is None
+
+
+def test_a_buffer_may_be_reused_after_submit(pool: Pool, tools: Any) -> None:
+    buffer = bytearray(b"0")
+    futures = []
+    for digit in range(10):
+        buffer[:] = str(digit).encode()
+        futures.append(pool.submit(tools.function("echo"), buffer))
+    assert [future.result() for future in futures] == list(range(10))
+
+
+def test_map_keeps_the_order_of_many(pool: Pool, tools: Any) -> None:
+    assert list(pool.map(tools.function("double"), range(2000))) == list(range(0, 4000, 2))
+
+
+def test_map_starts_at_once_and_draws_no_more_than_its_buffer(pool: Pool, tools: Any) -> None:
+    drawn = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal drawn
+        for number in itertools.count():
+            drawn += 1
+            yield number
+
+    results = pool.map(tools.function("echo"), endless(), buffersize=5)
+    assert drawn == 5
+    for taken in range(1, 500):
+        assert next(results) == taken - 1
+        assert drawn <= taken + 5
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_map_without_a_buffersize_is_bounded_too(pool: Pool, tools: Any) -> None:
+    drawn = itertools.count()
+    results = pool.map(tools.function("echo"), drawn)
+    assert list(itertools.islice(results, 100)) == list(range(100))
+    assert next(drawn) <= 100 + 2 * 8
+
+
+def test_map_over_nothing_and_its_arguments(pool: Pool, tools: Any) -> None:
+    double = tools.function("double")
+    assert list(pool.map(double, [])) == []
+    assert list(pool.map(double, [1, 2], chunksize=7)) == [2, 4]
+    with pytest.raises(TypeError, match="one iterable"):
+        pool.map(double, [1], [2])
+    with pytest.raises(ValueError, match="buffersize"):
+        pool.map(double, [1], buffersize=0)
+    with pytest.raises(ValueError, match="chunksize"):
+        pool.map(double, [1], chunksize=0)
+
+
+def test_an_error_of_the_iterable_comes_after_the_results_before_it(pool: Pool, tools: Any) -> None:
+    def breaks() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise LookupError("no more")
+
+    results = pool.map(tools.function("double"), breaks())
+    assert [next(results), next(results)] == [2, 4]
+    with pytest.raises(LookupError, match="no more"):
+        next(results)
+
+
+def test_map_times_out(tools: Any) -> None:
+    with Pool(1, limits=px.Limits(time_s=0.5)) as pool:
+        with pytest.raises(TimeoutError) as caught:
+            list(pool.map(tools.function("spin"), [1], timeout=0.01))
+        assert not isinstance(caught.value, px.JobTimeout)
+
+
+@pytest.mark.parametrize("function", [len, lambda document: document, None, "double"])
+def test_what_is_no_plugin_function_is_refused(pool: Pool, function: Any) -> None:
+    with pytest.raises(TypeError, match=r"Plugin\(source\)\.function\(name\)"):
+        pool.submit(function, 1)
+    with pytest.raises(TypeError, match=r"Plugin\(source\)\.function\(name\)"):
+        pool.map(function, [1])
+
+
+def test_what_the_plugin_throws_says_where(pool: Pool, tools: Any) -> None:
+    with pytest.raises(px.JSError) as caught:
+        pool.submit(tools.function("fail"), 7).result()
+    error = caught.value
+    assert (error.name, error.message, error.file, error.line) == ("TypeError", "no 7", "tools.js", 6)
+    assert (error.plugin, error.function, error.document) == ("tools.js", "fail", None)
+    assert "fail" in error.js_stack
+
+
+def test_an_error_in_a_map_names_its_document_and_comes_in_its_turn(pool: Pool, tools: Any) -> None:
+    results = pool.map(tools.function("failOn3"), itertools.count())
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(px.JSError, match="document 3: RangeError: three") as caught:
+        next(results)
+    assert caught.value.document == 3
+
+
+def test_bad_documents_fail_alone(pool: Pool, tools: Any) -> None:
+    echo = tools.function("echo")
+    futures = [pool.submit(echo, document) for document in (b"[1,", 1, {1, 2}, 2)]
+    error = futures[0].exception()
+    assert isinstance(error, px.InvalidDocument) and error.offset is not None
+    assert isinstance(futures[2].exception(), px.InvalidDocument)
+    assert (futures[1].result(), futures[3].result()) == (1, 2)
+    results = pool.map(echo, [1, b"]"])
+    assert next(results) == 1
+    with pytest.raises(px.InvalidDocument) as caught:
+        next(results)
+    assert caught.value.document == 1
+
+
+def test_limits_are_the_pools(tools: Any) -> None:
+    limits = px.Limits(time_s=0.2, output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
+    with Pool(2, limits=limits) as pool:
+        futures = {
+            px.JobTimeout: pool.submit(tools.function("spin"), 1),
+            px.OutputTooLarge: pool.submit(tools.function("long"), 5000),
+            px.MemoryLimitExceeded: pool.submit(tools.function("eat"), 1),
+            px.InvalidDocument: pool.submit(tools.function("echo"), "x" * 20_000),
+            px.PluginError: pool.submit(tools.function("missing"), 1),
+        }
+        for kind, future in futures.items():
+            assert type(future.exception()) is kind
+        assert pool.submit(tools.function("double"), 2).result() == 4
+
+
+def test_a_plugin_that_does_not_load_fails_its_jobs_only(pool: Pool, tools: Any) -> None:
+    broken = px.Plugin("function (", name="broken.js").function("f")
+    future = pool.submit(broken, 1)
+    assert isinstance(future.exception(), px.PluginError)
+    assert pool.submit(tools.function("double"), 2).result() == 4
+
+
+def test_errors_survive_as_they_are(pool: Pool, tools: Any) -> None:
+    error = pool.submit(tools.function("fail"), 1).exception()
+    again = pickle.loads(pickle.dumps(error))
+    assert isinstance(error, px.JSError) and isinstance(again, px.JSError)
+    assert (str(again), again.js_stack, again.line) == (str(error), error.js_stack, error.line)
+
+
+def test_the_console_reaches_this_processs_logging(
+    pool: Pool, tools: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.INFO, logger="parallel_exec.console"):
+        pool.submit(tools.function("talk"), 5).result()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", "log 5"),
+        ("ERROR", "error 5"),
+    ]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_large_documents_and_results_travel_and_their_memory_is_given_back(tools: Any) -> None:
+    def mapped(pid: int) -> int:
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+            return sum("memfd:parallel_exec" in line for line in maps)
+
+    echo = tools.plugin.function("echo", output="bytes")
+    text = b'"' + b"0123456789abcdef" * (20 << 16) + b'"'
+    with Pool(2) as pool:
+        assert list(pool.map(echo, [b"1"] * 20)) == [b"1"] * 20
+        before = {pid: mapped(pid) for pid in tools.running(pool)}
+        for _ in range(2):
+            assert all(result == text for result in pool.map(echo, [text] * 3))
+        after = {pid: mapped(pid) for pid in tools.running(pool)}
+        assert list(after) == list(before)
+        # The image may be mapped by a worker that had no job before; nothing else.
+        assert all(after[pid] <= before[pid] + 1 for pid in before)
+
+
+@pytest.mark.parametrize("size", [100_000, 300_000, 520_000, 530_000, 1 << 20, (1 << 20) + 1])
+def test_documents_around_the_sizes_at_which_the_way_changes(pool: Pool, tools: Any, size: int) -> None:
+    documents = [str(digit) * size for digit in range(9)]
+    assert list(pool.map(tools.function("echo"), documents)) == documents
+
+
+def test_several_plugins_at_once(pool: Pool) -> None:
+    functions = [px.Plugin(f"function f(x) {{ return [{n}, x] }}", name=f"p{n}.js").function("f") for n in range(12)]
+    futures = [(n, i, pool.submit(functions[n], i)) for i in range(20) for n in range(12)]
+    assert all(future.result() == [n, i] for n, i, future in futures)
+
+
+def test_wait_and_as_completed_work(pool: Pool, tools: Any) -> None:
+    futures = [pool.submit(tools.function("double"), number) for number in range(50)]
+    assert {future.result() for future in as_completed(futures)} == set(range(0, 100, 2))
+    assert not wait(futures).not_done
+
+
+def test_callbacks_may_submit(pool: Pool, tools: Any) -> None:
+    double = tools.function("double")
+    second = []
+    first = pool.submit(double, 1)
+    first.add_done_callback(lambda future: second.append(pool.submit(double, future.result())))
+    tools.eventually(lambda: second, "the callback has run")
+    assert second[0].result() == 4
+
+
+def test_a_job_runs_when_a_worker_has_it_and_can_be_cancelled_before(tools: Any) -> None:
+    with Pool(1, limits=px.Limits(time_s=1)) as pool:
+        futures = [pool.submit(tools.function("spin"), 1)]
+        futures += [pool.submit(tools.function("double"), number) for number in range(20)]
+        assert futures[0].running() and not futures[0].cancel()
+        assert futures[-1].cancel() and futures[-1].cancelled() and not futures[-1].running()
+        assert isinstance(futures[0].exception(), px.JobTimeout)
+        assert [future.result() for future in futures[1:-1]] == list(range(0, 38, 2))
+        with pytest.raises(CancelledError):
+            futures[-1].result()
+
+
+def test_jobs_do_not_see_each_other_and_workers_do_not_grow(tools: Any) -> None:
+    def resident(pid: int) -> int:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * 4096
+
+    document = {"numbers": list(range(2000))}
+    with Pool(1) as pool:
+        assert set(pool.map(tools.function("keep"), itertools.repeat(document, 300))) == {1}
+        (pid,) = tools.running(pool)
+        before = resident(pid)
+        assert set(pool.map(tools.function("keep"), itertools.repeat(document, 5000))) == {1}
+        assert list(tools.running(pool)) == [pid]
+        assert resident(pid) - before < 2 << 20
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_fewer_than_one_worker_is_refused(workers: int) -> None:
+    with pytest.raises(ValueError, match=f"at least 1.*got {workers}"):
+        Pool(workers)
+
+
+@pytest.mark.parametrize("workers", [1.5, "2", True])
+def test_max_workers_is_an_int(workers: Any) -> None:
+    with pytest.raises(TypeError, match="max_workers"):
+        Pool(workers)
