@@ -104,7 +104,7 @@ def capture(plugin: Plugin, limits: Limits) -> MemoryImage:
     return MemoryImage.capture(plugin.source, name=plugin.name, kind=plugin.kind, limits=limits)
 
 
-def choose_function(plugin: Plugin, image: MemoryImage, function: str | None) -> str:
+def choose_function(plugin: Plugin, image: MemoryImage, function: str | None, limits: Limits) -> str:
     """Return the function to call: the one named, the plugin's only one, or `calculate`.
 
     Raises:
@@ -115,11 +115,11 @@ def choose_function(plugin: Plugin, image: MemoryImage, function: str | None) ->
     if function is not None:
         if not function:
             raise usage("--function must be a name; got nothing")
-        if has_function(image, function):
+        if has_function(image, function, limits=limits):
             return function
-        names = functions_of(image, source=plugin.source)
+        names = functions_of(image, source=plugin.source, limits=limits)
         raise Failure(f"{plugin.name}: the plugin has no function {function!r}; it has {', '.join(names) or 'none'}")
-    names = functions_of(image, source=plugin.source)
+    names = functions_of(image, source=plugin.source, limits=limits)
     if not names:
         raise Failure(
             f"{plugin.name}: the plugin has no function; a script declares it at top level, a module exports it"

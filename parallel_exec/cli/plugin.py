@@ -30,6 +30,7 @@ def bake(
         raise usage("-o is needed: the file to write the module to, such as track.wasm")
     from pathlib import Path
 
+    from ..limits import Limits
     from ..plugin import Plugin
     from ..sandbox import Engine
     from ..sandbox.functions import functions_of
@@ -46,7 +47,7 @@ def bake(
                 documents.append(Path(sample).read_bytes())
             except OSError as error:
                 raise os_failure(f"cannot read the sample {sample}", error) from None
-        image = loaded.image(samples=documents, function=choose_function(loaded, image, function))
+        image = loaded.image(samples=documents, function=choose_function(loaded, image, function, Limits()))
     module = bake_module(Engine.shared().wasm, image)
     module += note_section(image, functions_of(image, source=loaded.source))
     with Output(out) as output:

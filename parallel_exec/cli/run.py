@@ -69,7 +69,7 @@ def run(
     ready()
     loaded = Plugin.from_file(plugin)
     image = capture(loaded, limits)
-    chosen = choose_function(loaded, image, function)
+    chosen = choose_function(loaded, image, function, limits)
     if function is None:
         say(f"--function is not given; calling {chosen}()", "note")
     sources = files or ["-"]

@@ -63,7 +63,7 @@ def make_work(
     loaded = Plugin.from_file(plugin or plugin_path())
     path = document or str(document_path())
     text = _read(path)
-    chosen = choose_function(loaded, capture(loaded, limits), function)
+    chosen = choose_function(loaded, capture(loaded, limits), function, limits)
     work = Work(plugin=loaded, function=chosen, document=text, limits=limits, workers=processes)
     check_once(work)
     return work, "stdin" if path == "-" else Path(path).name

@@ -139,6 +139,33 @@ class TestFunction:
         assert ran.status == 1
         assert "has no function" in ran.err
 
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "globalThis.eval = null; Object.keys = () => ['x']; const f = d => 1",
+            "Array.prototype.filter = () => 3; Object.prototype.x = function () {}; function f(d) { return 1 }",
+            "Object.keys = () => { for (;;) ; }; Function.prototype.toString = null; const f = d => 1",
+            "const list = 1, has = 2, f = d => 1",
+        ],
+    )
+    @pytest.mark.parametrize("name", ["p.js", "p.mjs"])
+    def test_a_plugin_that_breaks_the_library_is_called_all_the_same(self, pexec, tmp_path, source, name):
+        if name == "p.mjs":
+            source += "; export { f }"
+        (tmp_path / name).write_text(source)
+        named = pexec("run", name, "--function", "f", stdin=b"0")
+        assert (named.status, named.out, named.lines) == (0, "1\n", [])
+        found = pexec("run", name, stdin=b"0")  # it may mislead us about which functions it has, but no more than that
+        assert "internal error" not in found.err
+        assert found.status in (0, 2)
+
+    def test_names_that_are_no_identifiers(self, pexec, tmp_path):
+        (tmp_path / "p.js").write_text("globalThis['a-b'] = d => 1; const größe = d => 2, $ж = d => 3")
+        for name, result in (("a-b", "1\n"), ("größe", "2\n"), ("$ж", "3\n")):
+            assert pexec("run", "p.js", "--function", name, stdin=b"0").out == result
+        for name in ("if", "a b", "f;f", "'", "\\"):
+            assert pexec("run", "p.js", "--function", name, stdin=b"0").status == 1
+
 
 class TestOutput:
     def test_a_new_file_is_readable_as_files_are(self, pexec, plugin, tmp_path):
