@@ -22,7 +22,8 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
-from ..documents import encode
+from .. import arrays
+from ..documents import Output, prepare
 from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
 from ..plugin import PluginFunction
@@ -83,16 +84,15 @@ class Core:
     # Called by any thread
 
     def submit(
-        self, function: PluginFunction, document: Any, *, decoded: bool, index: int | None = None
+        self, function: PluginFunction, document: Any, *, output: Output | None, index: int | None = None
     ) -> Future[Any]:
         """Queue a job, hand it over if a worker has room, and return its future.
 
         What is wrong with the document or the plugin ends the future, and only it.
 
         Args:
-            function: what to run.
-            document: on what.
-            decoded: whether the future's result is a Python value, not JSON text.
+            function, document: what to run, and on what.
+            output: as what the future gives the result; None for its kind and its bytes as they are.
             index: position of the document in its map.
 
         Raises:
@@ -100,10 +100,11 @@ class Core:
         """
         self._check_open()
         content: bytes | memoryview = b""
-        image = 0
+        kind, image = arrays.JSON, 0
         error: PexecError | None = None
         try:
-            content = frozen(encode(document))
+            given, kind = prepare(document, function.input)
+            content = frozen(given)
             image = self._publisher.publish(function.plugin)
         except PexecError as reason:
             error = reason
@@ -117,7 +118,8 @@ class Core:
                 plugin=function.plugin.name,
                 function=function.name,
                 document=content,
-                decoded=decoded,
+                kind=kind,
+                output=output,
                 index=index,
             )
             failures: list[tuple[Job, PexecError]] = []
@@ -315,11 +317,10 @@ class Core:
 
     def _on_zygote(self) -> None:
         record = self._zygote.channel.receive()
+        worker = None if record is None else self._workers.get(record.ident)
         if record is None:
             self._zygote_died()
-            return
-        worker = self._workers.get(record.ident)
-        if worker is None:
+        if record is None or worker is None:
             return
         match record.kind:
             case Kind.FORKED:

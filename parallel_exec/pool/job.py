@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from .. import errors
-from ..documents import decode
+from ..documents import Output, result_value
 from ..errors import PexecError
 from .ring import Buffer
 
@@ -22,18 +22,18 @@ console = logging.getLogger("parallel_exec.console")
 
 REQUEST, RESULT = 1, 2  # kinds of frames
 
-# Job id, image id, limits id, bytes of the function's name, bytes of the payload if that is a segment of its own (else
-# 0). The payload is the name and the document.
-_REQUEST = struct.Struct("<QIIIQ")
-# Job id, status, bytes of console records, bytes of the payload if that is a segment of its own (else 0). The payload
-# is the console records (JSON pairs of level and text) and the result or the pickled error.
-_RESULT = struct.Struct("<QIIQ")
+# Job id, image id, limits id, kind of document, bytes of the function's name, bytes of the payload if that is a segment
+# of its own (else 0). The payload is the name and the document.
+_REQUEST = struct.Struct("<QIIIIQ")
+# Job id, status, kind of result, bytes of console records, bytes of the payload if that is a segment of its own (else
+# 0). The payload is the console records (JSON pairs of level and text) and the result or the pickled error.
+_RESULT = struct.Struct("<QIIIQ")
 
 
 class Status(IntEnum):
     """How a job ended in its worker."""
 
-    DONE = 0  # the result is JSON text
+    DONE = 0  # the result is JSON text, or what its kind says
     FAILED = 1  # the result is a pickled PexecError
 
 
@@ -44,13 +44,26 @@ class Job:
         id: number of the job in its pool, from 1.
         image, limits: ids under which the pool publishes the plugin's memory image and the limits.
         plugin, function: names, for errors.
-        document: the document's JSON text, kept until the job is done, so that it can be sent again.
+        document: the document's bytes, kept until the job is done, so that it can be sent again.
+        kind: what they are: JSON text or a typed array's elements (`parallel_exec.arrays`).
         future: what the caller waits on.
-        decoded: whether the result is to be a Python value, not JSON text.
+        output: as what the future gives the result; None for its kind and its bytes as they are.
         index: position of the document in its map, or None.
     """
 
-    __slots__ = ("claimed", "decoded", "document", "function", "future", "id", "image", "index", "limits", "plugin")
+    __slots__ = (
+        "claimed",
+        "document",
+        "function",
+        "future",
+        "id",
+        "image",
+        "index",
+        "kind",
+        "limits",
+        "output",
+        "plugin",
+    )
 
     def __init__(
         self,
@@ -61,7 +74,8 @@ class Job:
         plugin: str,
         function: str,
         document: Buffer,
-        decoded: bool,
+        kind: int,
+        output: Output | None,
         index: int | None,
     ) -> None:
         self.id = id
@@ -70,7 +84,8 @@ class Job:
         self.plugin = plugin
         self.function = function
         self.document = document
-        self.decoded = decoded
+        self.kind = kind
+        self.output = output
         self.index = index
         self.future: Future[Any] = Future()
         self.claimed = False
@@ -108,7 +123,12 @@ class Job:
             if result.status != Status.DONE:
                 self.fail(load_error(payload))
                 return
-            value = decode(payload) if self.decoded else payload
+            value: Any = (result.kind, payload)
+            if self.output is not None:
+                value = result_value(result.kind, payload, self.output)
+        except PexecError as error:
+            self.fail(error)
+            return
         except Exception as error:
             self.fail(PexecError(f"the result ({len(content)} bytes) cannot be read: {error}"))
             return
@@ -117,7 +137,7 @@ class Job:
 
 def frozen(document: Buffer) -> bytes | memoryview:
     """The document as something that nobody changes while it waits."""
-    if isinstance(document, memoryview) and document.readonly:
+    if isinstance(document, memoryview) and isinstance(document.obj, bytes):  # read-only views may be of anything
         return document.cast("B")
     return document if isinstance(document, bytes) else bytes(document)
 
@@ -128,6 +148,7 @@ class Request(NamedTuple):
     job: int
     image: int
     limits: int
+    kind: int
     name_length: int
     segment: int
 
@@ -146,6 +167,7 @@ class Result(NamedTuple):
 
     job: int
     status: int
+    kind: int
     console_length: int
     segment: int
 

@@ -20,7 +20,8 @@ from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Any
 
-from ..documents import decode
+from ..documents import result_value
+from ..errors import PexecError
 from ..limits import Limits
 from ..plugin import PluginFunction
 from .core import Core
@@ -78,7 +79,7 @@ class Pool(Executor):
             pool is broken, because its workers die one after another.
         """
         _check_function(fn)
-        return self._core.submit(fn, document, decoded=fn.output == "value")
+        return self._core.submit(fn, document, output=fn.output)
 
     def map(  # type: ignore[override]
         self,
@@ -150,6 +151,7 @@ class _Map:
         self._documents = documents
         self._size = size
         self._next = 0
+        self._yielded = 0
         self._waiting: deque[Future[Any]] = deque()
         self._ended = False
         self._error: Exception | None = None
@@ -159,7 +161,7 @@ class _Map:
         while not self._ended and len(self._waiting) < self._size:
             try:
                 document = next(self._documents)
-                future = self._core.submit(self._fn, document, decoded=False, index=self._next)
+                future = self._core.submit(self._fn, document, output=None, index=self._next)
             except StopIteration:
                 self._ended = True
             except Exception as error:
@@ -174,17 +176,25 @@ class _Map:
         try:
             while self._waiting:
                 left = None if deadline is None else deadline - time.monotonic()
-                text = self._waiting[0].result(left)
+                kind, content = self._waiting[0].result(left)
                 self._waiting.popleft()
                 self.fill()
                 # Decoded here rather than by the collector, which has other results to see to.
-                yield decode(text) if self._fn.output == "value" else text
-                del text
+                yield self._value(kind, content)
+                self._yielded += 1
+                del content
             if self._error is not None:
                 raise self._error
         finally:
             for future in self._waiting:
                 future.cancel()
+
+    def _value(self, kind: int, content: bytes) -> Any:
+        fn = self._fn
+        try:
+            return result_value(kind, content, fn.output)
+        except PexecError as error:
+            raise error.at(plugin=fn.plugin.name, function=fn.name, document=self._yielded) from None
 
 
 def _check_function(fn: object) -> None:

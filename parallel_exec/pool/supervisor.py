@@ -85,7 +85,7 @@ class Worker:
                     self.control.send(shared.kind, shared.ident, shared.size, (shared.fd,))
                     self._known.add((shared.kind, shared.ident))
             name = job.function.encode("utf-8", "surrogatepass")
-            request = Request(job.id, job.image, job.limits, len(name), 0)
+            request = Request(job.id, job.image, job.limits, job.kind, len(name), 0)
             ring = self.block.requests
             if not ring.write(REQUEST, request.pack(), (name, job.document), reserve=RESERVE):
                 fd, size = new_segment((name, job.document))

@@ -18,6 +18,7 @@ import threading
 import traceback
 from collections import OrderedDict
 
+from .. import arrays
 from ..errors import PexecError
 from ..limits import Limits
 from ..sandbox import MemoryImage, Sandbox
@@ -117,8 +118,10 @@ class _Worker:
         # From here on the worker's death is this job's failure (README: who was it).
         block.running = request.job
         self._console = []
+        kind = arrays.JSON
         try:
-            status, payload = Status.DONE, self._perform(request, frame)
+            status = Status.DONE
+            kind, payload = self._perform(request, frame)
         except PexecError as error:
             status, payload = Status.FAILED, dump_error(error)
         except (RingCorrupted, ProtocolError):
@@ -131,21 +134,21 @@ class _Worker:
             status, payload = Status.FAILED, dump_error(PexecError(text))
         block.requests.release(frame)
         try:
-            self._reply(request.job, status, payload)
+            self._reply(request.job, status, kind, payload)
         except OSError as error:
             failure = PexecError(f"the result ({len(payload)} bytes) cannot be sent: {error.strerror}")
             self._console = []
-            self._reply(request.job, Status.FAILED, dump_error(failure))
+            self._reply(request.job, Status.FAILED, kind, dump_error(failure))
         block.running = 0
         if block.results.peer_sleeps():
             ring_bell(self._result_bell)
 
-    def _perform(self, request: Request, frame: Frame) -> bytes:
+    def _perform(self, request: Request, frame: Frame) -> tuple[int, bytes]:
         split = request.name_length
         sandbox = self._sandbox(request.image, request.limits)
         if not request.segment:
             with frame.payload[:split] as name, frame.payload[split:] as document:
-                return sandbox.call_bytes(str(name, "utf-8", "surrogatepass"), document)
+                return sandbox.run(str(name, "utf-8", "surrogatepass"), document, request.kind)
         while request.job not in self._segments:
             self._expect()
         segment = self._segments.pop(request.job)
@@ -154,11 +157,11 @@ class _Worker:
         finally:
             segment.close()
         with content, memoryview(content) as view, view[:split] as name, view[split:] as document:
-            return sandbox.call_bytes(str(name, "utf-8", "surrogatepass"), document)
+            return sandbox.run(str(name, "utf-8", "surrogatepass"), document, request.kind)
 
-    def _reply(self, job: int, status: Status, payload: bytes) -> None:
+    def _reply(self, job: int, status: Status, kind: int, payload: bytes) -> None:
         console = dump_console(self._console)
-        result = Result(job, status, len(console), 0)
+        result = Result(job, status, kind, len(console), 0)
         ring = self._block.results
         if ring.write(RESULT, result.pack(), (console, payload), reserve=RESERVE):
             return

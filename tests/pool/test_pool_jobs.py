@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import pickle
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, as_completed, wait
 from typing import Any
@@ -32,6 +33,31 @@ def test_bytes_are_json_text_and_anything_else_is_a_value(pool: Pool, tools: Any
 def test_a_str_is_a_value_and_undefined_is_none(pool: Pool, tools: Any) -> None:
     assert pool.submit(tools.function("echo"), "[1]").result() == "[1]"
     assert pool.submit(px.Plugin("function f() {}").function("f"), 1).result() is None
+
+
+def test_typed_arrays_go_in_and_come_out(pool: Pool) -> None:
+    plugin = px.Plugin("const scale = v => v.map(x => 2 * x); const sum = v => v.reduce((a, b) => a + b)")
+    scale = plugin.function("scale", input="binary")
+    numbers = array("d", [1.5, 2.5, -3])
+    future = pool.submit(scale, numbers)
+    numbers[0] = 99  # what waits is not changed by it
+    assert array("d", future.result()) == array("d", [3, 5, -6])
+    assert list(pool.map(plugin.function("sum", input="binary"), [array("i", [1, 2]), b"\x01\x05"])) == [3, 6]
+    with pytest.raises(px.InvalidDocument, match="document 1"):
+        list(pool.map(scale, [array("d"), "text"]))
+
+
+def test_results_as_numpy_arrays(pool: Pool) -> None:
+    numpy = pytest.importorskip("numpy")
+    plugin = px.Plugin("const scale = v => v.map(x => 2 * x); const none = v => null")
+    scale = plugin.function("scale", input="binary", output="numpy")
+    assert pool.submit(scale, numpy.arange(3.0)).result().tolist() == [0, 2, 4]
+    assert [each.tolist() for each in pool.map(scale, [numpy.arange(2.0)] * 2)] == [[0, 2]] * 2
+    none = plugin.function("none", output="numpy")
+    assert isinstance(pool.submit(none, 1).exception(), px.PluginError)
+    with pytest.raises(px.PluginError, match=r"none\(\): document 0") as caught:
+        list(pool.map(none, [1]))
+    assert caught.value.document == 0
 
 
 def test_a_buffer_may_be_reused_after_submit(pool: Pool, tools: Any) -> None:
