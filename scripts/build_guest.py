@@ -73,7 +73,7 @@ COMPILE_FLAGS = (
     "-flto",
     "-msimd128",
     "-mbulk-memory",
-    "-mwide-arithmetic", # 64 x 64 to 128 bit products, which exact numbers need; wasmtime has it
+    "-mwide-arithmetic",  # 64 x 64 to 128 bit products, which exact numbers need; wasmtime has it
     "-DNDEBUG",
     "-D_GNU_SOURCE",
 )
@@ -150,7 +150,7 @@ def build(guest: Path = GUEST, *, force: bool = False) -> Path:
         _write(guest / "build-id.txt", build_record(inputs, wasm))
     except OSError as error:
         raise BuildError(
-            f"{error.filename}: {error.strerror}; the cache directory follows XDG_CACHE_HOME if that must change"
+            f"{error}; if that is the cache, set XDG_CACHE_HOME to a directory that you can write"
         ) from error
     except RuntimeError as error:  # Path.home() found none
         raise BuildError(f"there is no cache directory: {error}; set XDG_CACHE_HOME") from error

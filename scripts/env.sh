@@ -20,14 +20,15 @@ find_python() {
     local names=(python3 python3.14 python3.13 python3.12 python3.11 python) name version found=""
     if [ -n "${PYTHON:-}" ]; then names=("$PYTHON"); fi
     for name in "${names[@]}"; do
-        version=$("$name" -c 'import sys; print("%d.%d %s" % (sys.version_info[:2] + (sys.executable,)))' 2>/dev/null) ||
+        version=$("$name" -c 'import sys; print("%d.%d (%s)" % (sys.version_info[:2] + (sys.executable,)))' 2>/dev/null) ||
             continue
         case $version in
         3.1[1-9]" "* | 3.[2-9][0-9]" "*) printf '%s\n' "$name" && return ;;
         esac
         found="${found:+$found, }Python $version"
     done
-    die "Python 3.11 or newer is needed; ${PYTHON:+PYTHON=$PYTHON gives }${found:-none}${PYTHON:-${found:+ is here}}"
+    if [ -n "${PYTHON:-}" ]; then die "PYTHON=$PYTHON is ${found:-not a Python that runs}; Python 3.11 or newer is needed"; fi
+    die "Python 3.11 or newer is needed, found ${found:-none}; install it, or set PYTHON to its path"
 }
 
 # Print the requirements of one of the package's extras, one a line.
