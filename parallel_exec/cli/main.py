@@ -74,7 +74,7 @@ class _OneLine(logging.Handler):
 def dispatch(arguments: Sequence[str]) -> int:
     """Run a command line and return the exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
 
-    >>> dispatch(["--version"])
+    >>> dispatch(["--version"])  # doctest: +ELLIPSIS
     pexec ...
     0
     """
