@@ -103,7 +103,7 @@ def test_functions_are_values() -> None:
     for name in ("", None, 3):
         with pytest.raises(TypeError, match="non-empty str"):
             plugin.function(name)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="output must be 'value' or 'bytes'"):
+    with pytest.raises(ValueError, match="output must be 'value', 'bytes' or 'numpy'; got 'text'"):
         plugin.function("double", output="text")  # type: ignore[arg-type]
 
 
