@@ -7,7 +7,9 @@ import mmap
 
 from .ring import HEADER_BYTES, Ring
 
-RING_BYTES = 1 << 20
+# A ring is gone through again and again. Of twice this size, with one job more in flight, it leaves a 1 MiB L2
+# cache, and the parent spends a fifth more on a job with a document of 120 KB.
+RING_BYTES = 512 << 10
 # Bytes that a payload must leave free in its ring. A message whose payload has no room sends it in a segment, and what
 # then goes into the ring is 128 bytes at most: with a few jobs in flight there is always room for that, and no side
 # ever waits.

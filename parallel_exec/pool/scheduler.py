@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 WINDOW_JOBS = 4
-WINDOW_BYTES = 4 << 20
+# More than two jobs only as far as they lie in the worker's ring; two, so that the next is there when one ends.
+WINDOW_BYTES = 400 << 10
+PAIR_BYTES = 8 << 20
 
 # Deaths of workers with no job finished in between, and each within so many seconds of the one before.
 CRASHES_PER_WORKER = 2
@@ -47,9 +49,11 @@ class Window(Generic[T]):
 
     def has_room(self, size: int) -> bool:
         """Whether one more job of this size fits; a job of any size fits an empty window."""
-        if not self.jobs:
+        if not self.open or not self.jobs:
             return self.open
-        return self.open and len(self.jobs) < WINDOW_JOBS and self.bytes + size <= WINDOW_BYTES
+        return len(self.jobs) < WINDOW_JOBS and self.bytes + size <= (
+            WINDOW_BYTES if len(self.jobs) > 1 else PAIR_BYTES
+        )
 
     def put(self, job: T) -> None:
         """Count the job in."""

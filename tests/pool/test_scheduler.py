@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parallel_exec.pool.scheduler import CRASH_ROW_S, CRASHES_AT_LEAST, WINDOW_BYTES, WINDOW_JOBS, Scheduler
+from parallel_exec.pool.scheduler import CRASH_ROW_S, CRASHES_AT_LEAST, PAIR_BYTES, WINDOW_BYTES, WINDOW_JOBS, Scheduler
 
 
 class Task:
@@ -46,8 +46,12 @@ def test_windows_are_bounded_in_jobs_and_bytes_and_one_job_of_any_size_fits() ->
         scheduler.add(Task(number))
     assert len(assigned(scheduler)) == WINDOW_JOBS
     scheduler = with_workers(1)
+    for number in range(1, 5):
+        scheduler.add(Task(number, WINDOW_BYTES // 2))
+    assert len(assigned(scheduler)) == 2
+    scheduler = with_workers(1)
     for number in (1, 2):
-        scheduler.add(Task(number, WINDOW_BYTES * 3))
+        scheduler.add(Task(number, PAIR_BYTES * 3))
     assert assigned(scheduler) == [(1, 1)]
     assert scheduler.finished(1, 1) is not None
     assert assigned(scheduler) == [(1, 2)]
