@@ -64,7 +64,7 @@ static int on_interrupt(JSRuntime *runtime, void *opaque)
 
 static JSRuntime *rt;
 static JSContext *ctx;
-static bool reseed_hashes;                   /* false if the image holds a Map or Set, hashed with the image's seed */
+static bool reseed_hashes;                   /* in jobs on an image that holds no Map or Set, hashed with the image's seed */
 static JSValue job_document, job_result;
 
 static void *engine_calloc(void *opaque, size_t count, size_t size) { (void)opaque; return heap_calloc(count, size); }
@@ -118,8 +118,8 @@ void EXPORT(engine_start)(void)
         __builtin_trap();
     plugin_namespace = JS_UNDEFINED;
     job_document = JS_UNDEFINED;
-    reseed_hashes = true;
     job_begin();
+    ctx->hash_seed = (uint32_t)xorshift64star(&ctx->random_state);
     job_end(JOB_OK);
 }
 
