@@ -13,6 +13,7 @@ from .errors import (
 )
 from .limits import Limits
 from .plugin import Plugin, PluginFunction
+from .pool import Pool
 from .sandbox import MemoryImage, Sandbox
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Plugin",
     "PluginError",
     "PluginFunction",
+    "Pool",
     "Sandbox",
     "WorkerCrashed",
 ]
