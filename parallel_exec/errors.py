@@ -90,7 +90,8 @@ class JSError(PexecError, RuntimeError):
         name: the JavaScript error's name, such as ``"TypeError"``; ``"throw"`` for a thrown value that is no Error.
         message: its message, or the thrown value as text.
         js_stack: the JavaScript stack, one ``at function (file:line:column)`` a line; empty where there is none.
-        file, line, column: the innermost frame of that stack that lies in a file, from 1, or None.
+        file, line, column: the innermost frame of that stack that lies in a file, from 1, or None. The plugin can make
+            these up, like everything else about its errors.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class JSError(PexecError, RuntimeError):
         column: int | None = None,
     ) -> None:
         where = f" (at {file}:{line}:{column})" if file is not None else ""
-        super().__init__(f"{name}: {message}{where}")
+        super().__init__(f"{name}: {message}{where}" if message else f"{name}{where}")
         self.name = name
         self.message = message
         self.js_stack = js_stack

@@ -6,6 +6,8 @@ import logging
 import struct
 from collections.abc import Callable, Iterator
 
+from .text import read_text
+
 log = logging.getLogger("parallel_exec.console")
 
 _HEADER = struct.Struct("<BI")
@@ -30,7 +32,7 @@ def records(content: bytes, dropped: int) -> Iterator[tuple[int, str]]:
     while position + _HEADER.size <= len(content):
         level, length = _HEADER.unpack_from(content, position)
         position += _HEADER.size
-        yield _LEVELS.get(level, logging.INFO), content[position : position + length].decode("utf-8", "replace")
+        yield _LEVELS.get(level, logging.INFO), read_text(content[position : position + length])
         position += length
     if dropped:
         yield logging.WARNING, f"{dropped} more console records were dropped: Limits.console_bytes"

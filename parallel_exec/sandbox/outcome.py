@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 
 from ..errors import (
@@ -17,10 +16,9 @@ from ..errors import (
 from ..limits import Limits
 from .instance import Instance
 from .mailbox import Reply, Status
+from .text import read_text
 
 _LENGTH = struct.Struct("<I")
-# "    at name (file:line:column)" for a call, "    at file:line:column" for a syntax error
-_FRAME = re.compile(r"^\s*at (?:.*\()?(?P<file>[^()\n]+?):(?P<line>\d+):(?P<column>\d+)\)?$", re.MULTILINE)
 
 
 def read_record(content: bytes) -> tuple[str, str, str]:
@@ -30,7 +28,7 @@ def read_record(content: bytes) -> tuple[str, str, str]:
     while position + _LENGTH.size <= len(content) and len(texts) < 3:
         (length,) = _LENGTH.unpack_from(content, position)
         position += _LENGTH.size
-        texts.append(content[position : position + length].decode("utf-8", "replace"))
+        texts.append(read_text(content[position : position + length]))
         position += length
     texts += [""] * (3 - len(texts))
     return texts[0], texts[1], texts[2]
@@ -39,11 +37,38 @@ def read_record(content: bytes) -> tuple[str, str, str]:
 def location(stack: str) -> tuple[str | None, int | None, int | None]:
     """Return file, line and column of the innermost frame of a JavaScript stack that names them.
 
-    >>> location("    at calculate (track.js:3:9)\\n")
+    What JSON.parse and eval were given is ``<input>``, which helps nobody: a frame in a file is preferred.
+
+    >>> location("    at <eval> (<input>:1:1)\\n    at calculate (track.js:3:9)\\n")
     ('track.js', 3, 9)
     """
-    found = _FRAME.search(stack)
-    return (found["file"], int(found["line"]), int(found["column"])) if found else (None, None, None)
+    first: tuple[str | None, int | None, int | None] = (None, None, None)
+    for frame in stack.split("\n"):
+        place = _place(frame.strip())
+        if place is not None:
+            if not place[0].startswith("<"):
+                return place
+            first = first if first[0] else place
+    return first
+
+
+def _place(frame: str) -> tuple[str, int, int] | None:
+    """Return the place in ``at name (file:line:column)``, a call, or in ``at file:line:column``, a syntax error.
+
+    The plugin can make the whole stack up: with numbers of any length, or so that a regular expression takes minutes.
+    """
+    if not frame.startswith("at "):
+        return None
+    text = frame[:-1].partition(" (")[2] if frame.endswith(")") else frame.removeprefix("at ")
+    where, _colon, column = text.rpartition(":")
+    file, _colon, line = where.rpartition(":")
+    if not (file and _is_number(line) and _is_number(column)):
+        return None
+    return file, int(line), int(column)
+
+
+def _is_number(text: str) -> bool:
+    return 0 < len(text) < 10 and text.isascii() and text.isdecimal()
 
 
 def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -> PexecError:
