@@ -4,6 +4,7 @@ Who does what::
 
     any thread     submit: encode, queue, hand over to workers that have room        (under the lock)
     the collector  take results from the rings, hand over what waits, complete futures, bury and replace workers
+    a map's thread the collector's daily work, while its map is all there is to do (duty.py)
     workers        run jobs; they never wait for the parent
 
 The collector is the only one that reads result rings and removes workers. Futures are completed outside the lock,
@@ -20,6 +21,7 @@ import selectors
 import threading
 import time
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 from .. import arrays
@@ -31,6 +33,7 @@ from ..sandbox import Engine
 from . import lifetime
 from .bell import Wakeup, silence_bell
 from .channel import Kind, ProtocolError
+from .duty import Duty
 from .job import Job, Result, frozen
 from .publisher import Publisher
 from .ring import RingCorrupted
@@ -66,6 +69,7 @@ class Core:
         self._closed = False
         self._broken: str | None = None
         self._wakeup = Wakeup()
+        self.duty = Duty(self._step, self._wakeup)
         self._selector = selectors.DefaultSelector()
         self._publisher = Publisher(limits)
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
@@ -122,6 +126,8 @@ class Core:
                 output=output,
                 index=index,
             )
+            if index is None:
+                self.duty.outsider(job.future)
             failures: list[tuple[Job, PexecError]] = []
             if error is None:
                 self._scheduler.add(job)
@@ -147,18 +153,21 @@ class Core:
             for job in cancelled:
                 job.cancel()
         self._wakeup.ring()
+        self.duty.end()
 
     def close_soon(self) -> None:
         """`close` for a finalizer, which may run at any point of any thread and must not wait for a lock."""
         if not self._foreign:
             self._closing = True
             self._wakeup.ring()
+            self.duty.end()
 
     def abort(self) -> None:
         """End at once: cancel what waits, and fail what runs."""
         if not self._foreign:
             self._closing = self._aborting = True
             self._wakeup.ring()
+            self.duty.end()
 
     def join(self) -> None:
         """Wait until the pool has ended; from a future's callback, which the collector itself runs, return at once."""
@@ -172,6 +181,7 @@ class Core:
         self._zygote.forget()
         self._close_descriptors()
         self._wakeup.after_fork()
+        self.duty.after_fork()
 
     @property
     def _foreign(self) -> bool:
@@ -218,6 +228,13 @@ class Core:
             self._scheduler.close_window(worker.id)
             self._zygote.kill(worker)
 
+    def _distrust_all(self) -> None:
+        """A step was interrupted (README: interrupted step): have all workers killed and begin with new ones."""
+        with self._lock:
+            self.duty.interrupted = False
+            for worker in self._workers.values():
+                self._condemn(worker, "its results were being taken when an exception, such as Ctrl-C, came")
+
     def _start_zygote(self) -> None:
         self._zygote = Zygote()
         self._selector.register(self._zygote.channel, selectors.EVENT_READ, self._on_zygote)
@@ -227,7 +244,7 @@ class Core:
         worker = Worker(self._last_worker)
         self._workers[worker.id] = worker
         self._scheduler.add_worker(worker.id)
-        self._selector.register(worker.result_bell, selectors.EVENT_READ, lambda: self._on_bell(worker))
+        self._selector.register(worker.result_bell, selectors.EVENT_READ, partial(self._on_bell, worker))
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._on_control(worker))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
             worker.fork(self._zygote.channel)
@@ -252,8 +269,9 @@ class Core:
 
     def _run(self) -> None:
         try:
-            while self._step():
-                pass
+            while self.duty.serve():
+                if self.duty.interrupted:
+                    self._distrust_all()
         except BaseException as error:
             log.exception("the collector of a pool failed")
             with self._lock:
@@ -262,10 +280,18 @@ class Core:
         finally:
             self._close()
 
-    def _step(self) -> bool:
-        """Wait for something to happen and deal with it; False: the pool has ended."""
+    def _step(self, timeout: float | None = None, *, results_only: bool = False) -> bool:
+        """Wait for something to happen and deal with it; False: the pool has ended, or there is more to it than
+        results.
+
+        Args:
+            timeout: seconds to wait at most.
+            results_only: leave what is not a result to another call of this.
+        """
         sleeps = all(worker.block.results.doze() for worker in self._workers.values())
-        for key, _ in self._selector.select(None if sleeps else 0):
+        for key, _ in self._selector.select(timeout if sleeps else 0):
+            if results_only and getattr(key.data, "func", None) != self._on_bell:
+                return False
             key.data()
         for worker in list(self._workers.values()):
             worker.block.results.wake()
@@ -390,6 +416,7 @@ class Core:
                 self._zygote.stop()
             self._close_descriptors()
             self._wakeup.close()
+            self.duty.close()
         lifetime.unregister(self)
 
     def _close_descriptors(self) -> None:

@@ -173,10 +173,12 @@ class _Map:
 
     def results(self, deadline: float | None) -> Iterator[Any]:
         """Yield the results; when the caller has enough, or on an error, cancel what is still in flight."""
+        duty = self._core.duty
         try:
+            duty.join(self)
             while self._waiting:
                 left = None if deadline is None else deadline - time.monotonic()
-                kind, content = self._waiting[0].result(left)
+                kind, content = duty.wait(self, self._waiting[0], left)
                 self._waiting.popleft()
                 self.fill()
                 # Decoded here rather than by the collector, which has other results to see to.
@@ -186,6 +188,7 @@ class _Map:
             if self._error is not None:
                 raise self._error
         finally:
+            duty.leave(self)
             for future in self._waiting:
                 future.cancel()
 

@@ -126,6 +126,23 @@ def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: An
         assert pool.submit(tools.function("double"), 2).result() == 4
 
 
+def test_an_interrupt_at_any_line_of_a_map_leaves_a_good_pool(tools: Any, interrupt_at_every_line: Any) -> None:
+    """The consumer of a map collects results itself; torn out of that, it leaves workers of which nothing is certain."""
+    double = tools.function("double")
+    with Pool(2) as pool:
+        assert list(pool.map(double, range(8))) == [0, 2, 4, 6, 8, 10, 12, 14]
+
+        def attempt(interrupted: Any) -> None:
+            results = pool.map(double, range(4), buffersize=2)
+            interrupted(lambda: [next(results), next(results)])
+            results.close()
+            assert list(pool.map(double, range(4))) == [0, 2, 4, 6]
+            assert pool.submit(double, 4).result() == 8
+            tools.eventually(lambda: pool._core._scheduler.idle, "the interrupted jobs have ended as well")
+
+        assert interrupt_at_every_line(attempt, "duty.py", "core.py", "supervisor.py", "ring.py", "job.py") > 100
+
+
 def test_an_interrupt_at_any_line_of_submit_loses_no_job(tools: Any, interrupt_at_every_line: Any) -> None:
     double = tools.function("double")
     with Pool(1) as pool:

@@ -1,0 +1,134 @@
+"""Who collects results: the collector thread, or the thread that consumes a map, while that map is all there is to do.
+
+A result that one thread takes from a ring and another one waits for costs two thread switches, some 20 us of a job's
+200. So the consumer of a map takes the results itself, and the collector rests, as long as no other map runs and no job
+was submitted by itself. Anything but a result (a death, a new worker, the end) is left to the collector.
+
+Whoever holds `_collecting` may step. The collector rests only while `_may_rest` holds, and everything that ends that
+state rings `_resume` afterwards: so it either sees the new state or is woken (README: who collects).
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from .bell import Wakeup
+
+Step = Callable[..., bool]
+
+
+class Duty:
+    """The right to collect, and who has it.
+
+    Attributes:
+        interrupted: a consumer was torn out of a step by an exception (Ctrl-C): what workers still run is not known for
+            certain. The collector sees to it and takes this back.
+
+    Args:
+        step: one round of collecting; see `Core._step`.
+        wakeup: makes a round that waits return.
+    """
+
+    def __init__(self, step: Step, wakeup: Wakeup) -> None:
+        self.interrupted = False
+        self._step = step
+        self._wakeup = wakeup
+        self._resume = Wakeup()
+        self._collecting = threading.Lock()
+        self._ended = False
+        # Changed by single operations on sets, which need no lock: a generator's end may be garbage collection's doing.
+        self._maps: set[object] = set()
+        self._waiting: set[object] = set()
+        self._outsiders: set[Future[Any]] = set()
+
+    # The collector's side
+
+    def serve(self) -> bool:
+        """Collect one round, and then rest while a map's consumer does it. False: the pool has ended."""
+        with self._collecting:
+            alive = self._step()
+        while alive and self._may_rest():
+            select.select([self._resume.fd], [], [])
+            self._resume.silence()
+        return alive
+
+    def _may_rest(self) -> bool:
+        return self._may_drive() and not self._waiting
+
+    def _may_drive(self) -> bool:
+        return len(self._maps) == 1 and not self._outsiders and not self._ended and not self.interrupted
+
+    # Everybody else's
+
+    def outsider(self, future: Future[Any]) -> None:
+        """A job was submitted that belongs to no map: somebody may wait for it, so the collector must be awake."""
+        self._outsiders.add(future)
+        future.add_done_callback(self._outsiders.discard)
+        if self._maps:
+            self._resume.ring()
+
+    def end(self) -> None:
+        """The pool is to end; the collector sees to that."""
+        self._ended = True
+        self._resume.ring()
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        self._resume.close()
+
+    def after_fork(self) -> None:
+        """In the child of a fork: let go of the descriptors."""
+        self._resume.after_fork()
+
+    # The side of a map
+
+    def join(self, owner: object) -> None:
+        """A map begins to be consumed."""
+        self._maps.add(owner)
+        if len(self._maps) > 1:
+            self._resume.ring()
+
+    def leave(self, owner: object) -> None:
+        """A map ends, or is given up. Takes no lock, because garbage collection may be what ends it."""
+        self._maps.discard(owner)
+        self._resume.ring()
+
+    def wait(self, owner: object, future: Future[Any], timeout: float | None) -> Any:
+        """Return the result of a job of this map, collecting meanwhile if that is this thread's to do.
+
+        Raises:
+            TimeoutError: it is not there within so many seconds. Otherwise whatever the job failed with.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not future.done() and self._may_drive():
+            self._drive(future, deadline)
+        if future.done():
+            return future.result(0)
+        self._waiting.add(owner)
+        self._resume.ring()
+        try:
+            return future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        finally:
+            self._waiting.discard(owner)
+
+    def _drive(self, future: Future[Any], deadline: float | None) -> None:
+        if not self._collecting.acquire(blocking=False):
+            self._wakeup.ring()
+            self._collecting.acquire()
+        try:
+            while not future.done() and self._may_drive():
+                left = None if deadline is None else deadline - time.monotonic()
+                if (left is not None and left <= 0) or not self._step(left, results_only=True):
+                    break
+        except BaseException:
+            self.interrupted = True
+            raise
+        finally:
+            self._collecting.release()
+            if self.interrupted:
+                self._resume.ring()
