@@ -59,12 +59,13 @@ static int on_interrupt(JSRuntime *runtime, void *opaque)
 #endif
 
 /* A collection walks every object of the image and of the document, some 100 us for a common job, and a reset makes all
- * memory new anyway: so none is due before a job has allocated this much. */
+ * memory new anyway: so none is due before a job has allocated this much, or a quarter of what it may. */
 #define GC_HEADROOM (16u << 20)
 
 static JSRuntime *rt;
 static JSContext *ctx;
 static bool reseed_hashes;                   /* in jobs on an image that holds no Map or Set, hashed with the image's seed */
+static size_t image_heap;                    /* bytes that the image's objects take; 0 before it is frozen */
 static JSValue job_document, job_result;
 
 static void *engine_calloc(void *opaque, size_t count, size_t size) { (void)opaque; return heap_calloc(count, size); }
@@ -83,6 +84,10 @@ static void job_begin(void)
     if (reseed_hashes)
         ctx->hash_seed = (uint32_t)xorshift64star(&ctx->random_state);
     ctx->time_origin = mailbox_.time_ms;
+    if (image_heap) {
+        uint32_t quarter = mailbox_.memory_limit / 4;
+        JS_SetGCThreshold(rt, image_heap + (quarter && quarter < GC_HEADROOM ? quarter : GC_HEADROOM));
+    }
     job_result = JS_UNDEFINED;
 }
 
@@ -162,7 +167,7 @@ void EXPORT(engine_freeze)(void)
     heap_free(console.records);
     memset(&console, 0, sizeof(console));
     JS_RunGC(rt);
-    JS_SetGCThreshold(rt, rt->malloc_state.malloc_size + GC_HEADROOM);
+    image_heap = rt->malloc_state.malloc_size;
     reseed_hashes = !image_holds_hash_tables();
     memset(&mailbox_, 0, sizeof(mailbox_));
     /* What the load left above the heap's end must not pass for untouched memory. */

@@ -65,7 +65,8 @@ class Driver:
         self.limits = limits
         self._job = 0
         self._function = ""
-        self._seed = (random.SystemRandom().getrandbits(64) if limits.seed is None else limits.seed) & 0xFFFFFFFFFFFFFFFF
+        seed = random.SystemRandom().getrandbits(64) if limits.seed is None else limits.seed
+        self._seed = seed & 0xFFFFFFFFFFFFFFFF
         self._calls: dict[str, Callable[[], None]] = {}
         self._slot: Slot = Watchdog.shared().register(_stopper(instance))
 

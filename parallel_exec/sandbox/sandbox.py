@@ -60,6 +60,7 @@ class Sandbox:
         self._requests: dict[str, Request] = {}
         self._job = 0
         self._closed = False
+        self._dirty = False  # whether a job may have left something in the instance's memory
         self._instance: Instance | None = None
         self._run: Callable[[], None]
         self._slot: Slot
@@ -122,7 +123,10 @@ class Sandbox:
         length = len(content)
         if length > limits.document_bytes:
             raise InvalidDocument(f"a document of {length} bytes exceeds Limits.document_bytes={limits.document_bytes}")
+        if self._dirty:
+            self._drop()  # an exception, such as Ctrl-C, tore the last job out of one of the lines below
         instance = self._instance or self._open()
+        self._dirty = True
         input_end = self._put(instance, function, content, length, kind)
         slot = self._slot
         if limits.time_s is not None:
@@ -130,12 +134,9 @@ class Sandbox:
         try:
             self._run()
         except Trapped as trap:
-            slot.due = math.inf
             raise self._trapped(instance, trap) from None
-        except BaseException:
-            self._drop()  # interrupted between call and reply: its state is unknown
-            raise
-        slot.due = math.inf
+        finally:
+            slot.due = math.inf
         reply = instance.reply()
         try:
             if reply.status != Status.OK:
@@ -187,6 +188,7 @@ class Sandbox:
             self._drop()
         else:
             image.plan.apply(instance, min(max(reply.high_water, input_end), instance.size()), reply.stack_low)
+            self._dirty = False
         if console is not None:
             for level, line in records(console, reply.console_dropped):
                 self._on_console(level, line)
@@ -236,4 +238,5 @@ class Sandbox:
         if self._instance is not None:
             self._watchdog.unregister(self._slot)
             self._instance = None
+            self._dirty = False
             del self._run

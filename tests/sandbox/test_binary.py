@@ -1,4 +1,4 @@
-"""Documents and results that are typed arrays: what the plugin sees, what comes back, in a sandbox and through a pool."""
+"""Documents and results that are typed arrays: what the plugin sees and what comes back, also through a pool."""
 
 from __future__ import annotations
 
