@@ -446,7 +446,7 @@ fail_word:
 fail_string:
     if (!at)
         goto fail_memory;
-    if (*at >= 0x80) {
+    if (*at >= 0x80 && !utf8_take(at, &(uint32_t){0}, surrogates)) {
         *error = JSON_UTF8;
         goto fail_known;
     }

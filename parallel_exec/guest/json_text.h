@@ -138,7 +138,9 @@ static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, 
                     p += 4;
                     break;
                 }
-                /* fall through */
+                for (*at = p + 2; from_hex(**at) >= 0;)
+                    ++*at;
+                return NULL;
             default:
                 *at = p + 1;
                 return NULL;
