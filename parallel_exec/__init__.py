@@ -1,5 +1,7 @@
 """parallel_exec: user-supplied JavaScript plugins over millions of JSON documents, safely and on all cores."""
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     FuelExhausted,
     InvalidDocument,
@@ -13,8 +15,10 @@ from .errors import (
 )
 from .limits import Limits
 from .plugin import Plugin, PluginFunction
-from .pool import Pool
 from .sandbox import MemoryImage, Sandbox
+
+if TYPE_CHECKING:
+    from .pool import Pool
 
 __all__ = [
     "FuelExhausted",
@@ -33,3 +37,12 @@ __all__ = [
     "Sandbox",
     "WorkerCrashed",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # A program that runs a plugin on one document needs no processes: what starts them is imported when it is first used.
+    if name == "Pool":
+        from .pool import Pool
+
+        return Pool
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

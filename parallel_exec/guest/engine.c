@@ -7,24 +7,28 @@
 #include "mailbox.h"
 #include "allocator.h"
 #include "libc.h"
+#include "stack.h"
 
-/* Every call of a function looks at the depth of the shadow stack. What it sees is noted, so that a reset need clear only the
- * part that was used. */
-static uintptr_t stack_low;
-
-static inline void *note_stack(void *frame)
-{
-    if ((uintptr_t)frame < stack_low)
-        stack_low = (uintptr_t)frame;
-    return frame;
-}
-#define __builtin_frame_address(level) note_stack(__builtin_frame_address(level))
 #include "quickjs.c"
 #undef __builtin_frame_address
 /* quickjs.c forbids these names to the code after it. */
 #undef malloc
 #undef free
 #undef realloc
+
+static JSValue checked_js_iterator_helper_next(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int *done, int magic)
+{
+    *done = 0;
+    return js_check_stack_overflow(ctx->rt, 0) ? JS_ThrowStackOverflow(ctx)
+                                               : js_iterator_helper_next(ctx, self, argc, argv, done, magic);
+}
+
+static JSValue checked_js_iterator_wrap_next(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int *done, int magic)
+{
+    *done = 0;
+    return js_check_stack_overflow(ctx->rt, 0) ? JS_ThrowStackOverflow(ctx)
+                                               : js_iterator_wrap_next(ctx, self, argc, argv, done, magic);
+}
 
 struct mailbox mailbox_;
 
@@ -73,16 +77,24 @@ static void *engine_malloc(void *opaque, size_t size) { (void)opaque; return hea
 static void engine_free(void *opaque, void *p) { (void)opaque; heap_free(p); }
 static void *engine_realloc(void *opaque, void *p, size_t size) { (void)opaque; return heap_realloc(p, size); }
 
+/* Apart from Math.random's numbers, which are the same whether hash tables are seeded anew or not. */
+static uint32_t fresh_hash_seed(void)
+{
+    uint64_t state = ~mailbox_.seed ? ~mailbox_.seed : 1;
+    return (uint32_t)xorshift64star(&state);
+}
+
 static void job_begin(void)
 {
     interrupted = false;
-    stack_low = js_get_stack_pointer();
+    stack_low = UINTPTR_MAX;
+    js_get_stack_pointer();
     mailbox_.memory_wanted = 0;
     mailbox_.output_ptr = mailbox_.output_len = 0;
     console.len = console.dropped = 0;
     ctx->random_state = mailbox_.seed ? mailbox_.seed : 1;
     if (reseed_hashes)
-        ctx->hash_seed = (uint32_t)xorshift64star(&ctx->random_state);
+        ctx->hash_seed = fresh_hash_seed();
     ctx->time_origin = mailbox_.time_ms;
     if (image_heap) {
         uint32_t quarter = mailbox_.memory_limit / 4;
@@ -124,7 +136,7 @@ void EXPORT(engine_start)(void)
     plugin_namespace = JS_UNDEFINED;
     job_document = JS_UNDEFINED;
     job_begin();
-    ctx->hash_seed = (uint32_t)xorshift64star(&ctx->random_state);
+    ctx->hash_seed = fresh_hash_seed();
     job_end(JOB_OK);
 }
 
