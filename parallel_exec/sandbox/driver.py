@@ -213,9 +213,9 @@ class Driver:
 
 
 def _stopper(instance: Instance) -> Callable[[int], None]:
-    view, address = instance.view, instance.mailbox + DEADLINE_OFFSET
+    address = instance.mailbox + DEADLINE_OFFSET
 
     def stop(job: int) -> None:
-        view[address : address + 4] = pack_deadline(job)
+        instance.view[address : address + 4] = pack_deadline(job)
 
     return stop

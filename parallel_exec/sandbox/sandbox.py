@@ -224,10 +224,9 @@ class Sandbox:
         except MemoryRefused:
             raise outcome.out_of_memory(self.limits, self._image.memory_size) from None
         address = instance.mailbox + DEADLINE_OFFSET
-        view = instance.view
 
         def stop(job: int) -> None:
-            view[address : address + 4] = pack_deadline(job)
+            instance.view[address : address + 4] = pack_deadline(job)
 
         self._slot = self._watchdog.register(stop)
         self._run = instance.bind("engine_job")

@@ -4,6 +4,10 @@ Arming a job is two attribute stores, because it happens 10,000 times a second; 
 deadline it knows of and looks at all armed slots. The race of arming against its going to sleep is settled by `_wake`:
 while the thread looks at the slots, `_wake` is infinite, so every job armed meanwhile sets the event and the thread
 looks again; afterwards `_wake` is the time at which it will wake, and only a job due earlier sets the event.
+
+No lock guards the slots. A finalizer takes its slot out, and a finalizer can run anywhere: in the middle of a locked
+region of its own thread, or at the interpreter's exit, when this thread, a daemon, may have died inside of one. So the
+thread looks at a copy of the set, and what it calls keeps alive what it writes to.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ class Slot:
 
     Attributes:
         due: time of `time.monotonic()` at which the job must stop; infinite while none runs.
+        stop: tells a job, by its number, to stop.
     """
 
     __slots__ = ("due", "job", "stop")
@@ -28,6 +33,10 @@ class Slot:
         self.due = math.inf
         self.job = 0
         self.stop = stop
+
+
+def _nothing(_job: int) -> None:
+    pass
 
 
 class Watchdog:
@@ -46,22 +55,26 @@ class Watchdog:
     @classmethod
     def shared(cls) -> Watchdog:
         """Return this process's watchdog; its thread starts with the first job that has a deadline."""
-        with cls._shared_lock:
-            if cls._shared is None:
-                cls._shared = cls()
-            return cls._shared
+        if cls._shared is None:
+            with cls._shared_lock:
+                if cls._shared is None:
+                    cls._shared = cls()
+        return cls._shared
 
     def register(self, stop: Callable[[int], None]) -> Slot:
-        """Return a new slot; `stop` is called with the number of a job that is overdue, never after `unregister`."""
+        """Return a new slot; `stop` is called, by the watchdog's thread, with the number of a job that is overdue.
+
+        A call may still be under way when `unregister` returns: `stop` must refer to the memory that it writes to.
+        """
         slot = Slot(stop)
-        with self._lock:
-            self._slots.add(slot)
+        self._slots.add(slot)
         return slot
 
     def unregister(self, slot: Slot) -> None:
-        """Forget a slot. When this returns, its `stop` is not running and will not be called again."""
-        with self._lock:
-            self._slots.discard(slot)
+        """Forget a slot and its `stop`, and with it the memory that it refers to. Waits for nobody."""
+        slot.due = math.inf
+        slot.stop = _nothing
+        self._slots.discard(slot)
 
     def arm(self, slot: Slot, job: int, seconds: float) -> None:
         """Say that the slot's job number `job` is due in so many seconds. `disarm` is ``slot.due = math.inf``."""
@@ -83,20 +96,23 @@ class Watchdog:
         while True:
             self._event.clear()
             self._wake = math.inf
-            now = time.monotonic()
-            wake = math.inf
-            with self._lock:
-                for slot in self._slots:
-                    job, due = slot.job, slot.due
-                    if due <= now:
-                        slot.stop(job)
-                        # The job may end and the next begin at any point here; it is then due later, and `stop` names
-                        # a job that is over. A job that goes on regardless is told again.
-                        wake = min(wake, now + 0.01)
-                    else:
-                        wake = min(wake, due)
-            self._wake = wake
+            self._wake = wake = self._stop_overdue()
             self._event.wait(None if wake == math.inf else max(0.0, wake - time.monotonic()))
+
+    def _stop_overdue(self) -> float:
+        """Tell overdue jobs to stop; return when to look again. Nothing here outlives the look, no sandbox's memory."""
+        now = time.monotonic()
+        wake = math.inf
+        for slot in self._slots.copy():
+            job, due = slot.job, slot.due
+            if due <= now:
+                slot.stop(job)
+                # The job may end and the next begin at any point here; it is then due later, and `stop` names a job
+                # that is over. A job that goes on regardless is told again.
+                wake = min(wake, now + 0.01)
+            else:
+                wake = min(wake, due)
+        return wake
 
 
 def _after_fork() -> None:
