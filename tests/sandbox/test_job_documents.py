@@ -115,7 +115,8 @@ def test_results(sandbox: px.Sandbox) -> None:
         nothing: undefined, nil: null, fn: () => 1, symbol: Symbol(), nan: NaN, infinite: [Infinity, -Infinity, -0],
         big: [2 ** 53, 2 ** 60, 2 ** 64, 1e21, -1e300, 5e-324], date: new Date(0), map: new Map([[1, 2]]),
         boxed: [new Number(1), new String("s"), new Boolean(false)], holes: [, 1, undefined, () => 1],
-        nested: {a: undefined}, surrogates: ["\\ud800", {"\\udc00": "\\ud83d\\ude00"}], text: "\\0\\b\\u2028\\u007f\\"\\\\/",
+        nested: {a: undefined},
+        surrogates: ["\\ud800", {"\\udc00": "\\ud83d\\ude00"}], text: "\\0\\b\\u2028\\u007f\\"\\\\/",
     };
     const get = name => results[name];
     """
