@@ -93,6 +93,49 @@ static inline bool decimal_to_double(uint64_t digits, int places, double *out)
     return true;
 }
 
+/* A number of more than F64_MAX_DEC_DIG digits. yyjson takes what it cuts off to be more than nothing; here zeros at the end
+ * are not among the digits, so that it is. */
+static no_inline double read_long_number(const uint8_t *text, const uint8_t *end)
+{
+    uint8_t digits[F64_MAX_DEC_DIG + 32], *to = digits, *previous = NULL;
+    const uint8_t *first = NULL, *last = NULL, *dot = NULL, *p;
+    for (p = text; p < end && (*p | 0x20) != 'e'; p++) {
+        if (*p == '.')
+            dot = p;
+        else if (*p >= '1' && *p <= '9') {
+            first = first ? first : p;
+            last = p;
+        }
+    }
+    if (!first)
+        return *text == '-' ? -0.0 : 0.0;
+    /* The decimal exponent of the first digit, then of the last one kept. */
+    int64_t exponent = (dot ? dot : p) - first - ((!dot || dot > first) ? 1 : 0), given = 0;
+    bool down = false;
+    for (; p < end; p++) {
+        if (*p == '-')
+            down = true;
+        else if (*p >= '0' && *p <= '9' && given < 1000000000000)
+            given = given * 10 + (*p - '0');
+    }
+    for (p = first; p <= last && to < digits + F64_MAX_DEC_DIG; p++)
+        if (*p != '.')
+            *to++ = *p;
+    if (p <= last)
+        *to++ = '1';                         /* it stands for all the rest */
+    exponent += (down ? -given : given) - (to - digits - 1);
+    *to++ = 'e';
+    *to++ = exponent < 0 ? '-' : '+';
+    to = write_u64((u64)(exponent < 0 ? -exponent : exponent), to);
+    memset(to, 0, 8);
+    yyjson_val value;
+    const char *message;
+    to = digits;
+    if (!read_number(&to, &previous, YYJSON_READ_ALLOW_INF_AND_NAN, &value, &message))
+        __builtin_unreachable();
+    return *text == '-' ? -value.uni.f64 : value.uni.f64;
+}
+
 /* Any number, by yyjson. Returns its end; NULL with *at set if the text is no JSON number. */
 static no_inline const uint8_t *read_number_slow(const uint8_t *text, double *out, const uint8_t **at)
 {
@@ -106,6 +149,10 @@ static no_inline const uint8_t *read_number_slow(const uint8_t *text, double *ou
     if (!read_number(&p, &previous, YYJSON_READ_ALLOW_INF_AND_NAN, &value, &message)) {
         *at = p + (*p == '0');               /* of a number with a leading zero it is the next digit that is wrong */
         return NULL;
+    }
+    if (unlikely(p - text > F64_MAX_DEC_DIG)) {
+        *out = read_long_number(text, p);
+        return p;
     }
     switch (unsafe_yyjson_get_subtype(&value)) {
     case YYJSON_SUBTYPE_REAL: *out = value.uni.f64; break;

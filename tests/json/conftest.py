@@ -1,0 +1,20 @@
+"""What the tests of our JSON share: a sandbox with the plugin that holds the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import parallel_exec as px
+
+ORACLE = px.Plugin.from_file(Path(__file__).with_name("oracle.js"))
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Iterator[px.Sandbox]:
+    """A sandbox of oracle.js; every call is a fresh job."""
+    limits = px.Limits(time_s=None, memory_bytes=1 << 30, output_bytes=256 << 20)
+    with px.Sandbox(ORACLE, limits=limits) as sandbox:
+        yield sandbox
