@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from functools import cached_property
 from pathlib import Path
 
 import wasmtime
@@ -58,6 +59,12 @@ class Engine:
         self.runtime = wasmtime.Engine(make_config())
         key = artifact.artifact_key(self.build_id, CONFIG_KEY)
         self.module = artifact.load_or_compile(self.runtime, self.wasm, key)
+
+    @cached_property
+    def mutable_globals(self) -> frozenset[str]:
+        """The names of the exported mutable globals, which a memory image has values for."""
+        types = ((export.name, export.type) for export in self.module.exports)
+        return frozenset(name for name, kind in types if isinstance(kind, wasmtime.GlobalType) and kind.mutable)
 
     @classmethod
     def shared(cls) -> Engine:

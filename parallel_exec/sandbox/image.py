@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import struct
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,20 +141,25 @@ class MemoryImage:
         body = view[_HEAD.size :]
         if header_size > len(body) or hashlib.sha256(body).digest() != digest:
             raise PluginError("the memory image is damaged or cut short: its checksum does not match; capture it again")
-        header = orjson.loads(body[:header_size])
+        # The checksum is no signature: an image that somebody else made must not reach beyond linear memory either.
+        header = _read_header(bytes(body[:header_size]))
         if header["build_id"] != Engine.shared().build_id:
             raise PluginError("the memory image belongs to another build of the engine; capture it again")
         runs = []
         position, end = header_size, 0
-        # The checksum is no signature: an image that somebody else made must not reach beyond linear memory either.
-        for address, length in header.pop("runs"):
-            if not (end <= address and 0 < length <= len(body) - position):
-                raise PluginError(f"the memory image has an impossible run of {length} bytes at {address}")
-            runs.append((address, body[position : position + length]))
-            position, end = position + length, address + length
+        for run in header.pop("runs"):
+            match run:
+                case [int(address), int(length)] if end <= address and 0 < length <= len(body) - position:
+                    runs.append((address, body[position : position + length]))
+                    position, end = position + length, address + length
+                case _:
+                    raise PluginError(f"the memory image has an impossible run: {run}")
         size = header["memory_size"]
-        if size % PAGE or not end <= size <= MOST_MEMORY or not 0 <= header["input_ptr"] <= size:
-            raise PluginError(f"the memory image does not fit its memory of {size} bytes")
+        # The size of the header is not part of what is summed, but then the runs would not end where the body does.
+        if position != len(body) or size % PAGE or not 0 < end <= size <= MOST_MEMORY:
+            raise PluginError(f"the memory image's runs do not fit its memory of {size} bytes")
+        if not 0 <= header["input_ptr"] <= size:
+            raise PluginError(f"the memory image's input would go to {header['input_ptr']}, outside its memory")
         return cls(runs=tuple(runs), **header)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -164,14 +169,17 @@ class MemoryImage:
             OSError: the file cannot be written.
         """
         target = Path(path)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(self.to_bytes())
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
+        content = self.to_bytes()
+        # Not tempfile, whose files are for their owner alone.
+        with open(temporary, "xb") as file:
+            try:
+                file.write(content)
+                file.close()
+                os.replace(temporary, target)
+            except BaseException:
+                os.unlink(temporary)
+                raise
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MemoryImage:
@@ -188,6 +196,26 @@ class MemoryImage:
             return cls.from_bytes(content)
         except PluginError as error:
             raise error.at(plugin=os.fspath(path)) from None
+
+
+_HEADER = {"build_id": str, "plugin_name": str, "memory_size": int, "globals": dict, "input_ptr": int, "runs": list}
+
+
+def _read_header(text: bytes) -> dict[str, Any]:
+    try:
+        header = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        header = None
+    if not isinstance(header, dict) or header.keys() != _HEADER.keys():
+        raise PluginError("the memory image's header is not what this release writes")
+    for name, kind in _HEADER.items():
+        if not isinstance(header[name], kind):
+            raise PluginError(f"the memory image's {name} is not of type {kind.__name__}")
+    if header["globals"].keys() != Engine.shared().mutable_globals:
+        raise PluginError("the memory image has other globals than the engine")
+    if not all(isinstance(value, int) and -(1 << 31) <= value < 1 << 31 for value in header["globals"].values()):
+        raise PluginError("the memory image has a global that is not an integer of 32 bits")
+    return header
 
 
 def _warm_up(driver: Driver, function: str | None, sample: bytes, index: int) -> None:
