@@ -69,7 +69,7 @@ class Core:
         self._closed = False
         self._broken: str | None = None
         self._wakeup = Wakeup()
-        self.duty = Duty(self._step, self._wakeup)
+        self.duty = Duty(self._step, self._distrust_all, self._wakeup)
         self._selector = selectors.DefaultSelector()
         self._publisher = Publisher(limits)
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
@@ -231,9 +231,9 @@ class Core:
     def _distrust_all(self) -> None:
         """A step was interrupted (README: interrupted step): have all workers killed and begin with new ones."""
         with self._lock:
-            self.duty.interrupted = False
             for worker in self._workers.values():
                 self._condemn(worker, "its results were being taken when an exception, such as Ctrl-C, came")
+            self.duty.interrupted = False
 
     def _start_zygote(self) -> None:
         self._zygote = Zygote()

@@ -19,6 +19,9 @@ from typing import Any
 
 from .bell import Wakeup
 
+# How often the collector looks whether a consumer that wants its place has taken it; that takes microseconds.
+CLAIM_S = 0.01
+
 Step = Callable[..., bool]
 
 
@@ -27,22 +30,26 @@ class Duty:
 
     Attributes:
         interrupted: a consumer was torn out of a step by an exception (Ctrl-C): what workers still run is not known for
-            certain. The collector sees to it and takes this back.
+            certain. Whoever has them all killed takes this back.
 
     Args:
         step: one round of collecting; see `Core._step`.
+        distrust: has all workers killed and replaced.
         wakeup: makes a round that waits return.
     """
 
-    def __init__(self, step: Step, wakeup: Wakeup) -> None:
+    def __init__(self, step: Step, distrust: Callable[[], None], wakeup: Wakeup) -> None:
         self.interrupted = False
+        self._distrust = distrust
         self._step = step
         self._wakeup = wakeup
         self._resume = Wakeup()
         self._collecting = threading.Lock()
+        self._resting = False
         self._ended = False
         # Changed by single operations on sets, which need no lock: a generator's end may be garbage collection's doing.
         self._maps: set[object] = set()
+        self._claims: set[object] = set()
         self._waiting: set[object] = set()
         self._outsiders: set[Future[Any]] = set()
 
@@ -52,8 +59,10 @@ class Duty:
         """Collect one round, and then rest while a map's consumer does it. False: the pool has ended."""
         with self._collecting:
             alive = self._step()
-        while alive and self._may_rest():
-            select.select([self._resume.fd], [], [])
+        while alive and (self._may_rest() or self._claims):
+            self._resting = True
+            select.select([self._resume.fd], [], [], CLAIM_S if self._claims else None)
+            self._resting = False
             self._resume.silence()
         return alive
 
@@ -106,7 +115,7 @@ class Duty:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         if not future.done() and self._may_drive():
-            self._drive(future, deadline)
+            self._drive(owner, future, deadline)
         if future.done():
             return future.result(0)
         self._waiting.add(owner)
@@ -116,19 +125,27 @@ class Duty:
         finally:
             self._waiting.discard(owner)
 
-    def _drive(self, future: Future[Any], deadline: float | None) -> None:
-        if not self._collecting.acquire(blocking=False):
-            self._wakeup.ring()
-            self._collecting.acquire()
+    def _drive(self, owner: object, future: Future[Any], deadline: float | None) -> None:
         try:
-            while not future.done() and self._may_drive():
-                left = None if deadline is None else deadline - time.monotonic()
-                if (left is not None and left <= 0) or not self._step(left, results_only=True):
-                    break
+            # From here on the collector takes no new round, so that one ring is enough to end the one it may be in.
+            self._claims.add(owner)
+            if not self._resting:
+                self._wakeup.ring()
+            with self._collecting:
+                self._claims.discard(owner)
+                while not future.done() and self._may_drive():
+                    left = None if deadline is None else deadline - time.monotonic()
+                    if (left is not None and left <= 0) or not self._step(left, results_only=True):
+                        break
         except BaseException:
             self.interrupted = True
+            try:
+                # At once, so that no new job goes where it may be lost; if this is torn out too, the collector does it.
+                self._distrust()
+            finally:
+                # The collector may rest, or wait for an event in a round that it has begun since.
+                self._resume.ring()
+                self._wakeup.ring()
             raise
         finally:
-            self._collecting.release()
-            if self.interrupted:
-                self._resume.ring()
+            self._claims.discard(owner)
