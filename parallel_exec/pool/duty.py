@@ -22,6 +22,10 @@ from .bell import Wakeup
 # How often the collector looks whether a consumer that wants its place has taken it; that takes microseconds.
 CLAIM_S = 0.01
 
+# Longest round of a consumer. A signal that comes between Python's last look at signals and the system call that waits
+# does not end the wait, and Ctrl-C would be noticed with the next result only.
+ROUND_S = 0.1
+
 Step = Callable[..., bool]
 
 
@@ -134,8 +138,8 @@ class Duty:
             with self._collecting:
                 self._claims.discard(owner)
                 while not future.done() and self._may_drive():
-                    left = None if deadline is None else deadline - time.monotonic()
-                    if (left is not None and left <= 0) or not self._step(left, results_only=True):
+                    left = ROUND_S if deadline is None else min(ROUND_S, deadline - time.monotonic())
+                    if left <= 0 or not self._step(left, results_only=True):
                         break
         except BaseException:
             self.interrupted = True
