@@ -147,9 +147,11 @@ def test_warm_up_needs_a_function_and_good_samples() -> None:
 def test_threads_have_their_own_sandboxes() -> None:
     function = px.Plugin("let n = 0; function f(x) { n += x; return n }").function("f")
     results: list[list[int]] = []
+    used: list[px.Sandbox] = []
 
     def work(base: int) -> None:
         results.append([function(base + i) - base - i for i in range(200)])
+        used.append(plugin_module._sandboxes.get(function.plugin))
 
     threads = [threading.Thread(target=work, args=(1000 * i,)) for i in range(4)]
     for thread in threads:
@@ -157,6 +159,7 @@ def test_threads_have_their_own_sandboxes() -> None:
     for thread in threads:
         thread.join()
     assert results == [[0] * 200] * 4
+    assert len(set(map(id, used))) == 4
 
 
 def test_a_thread_keeps_only_its_recent_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
