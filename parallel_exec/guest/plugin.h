@@ -34,20 +34,23 @@ static JSValue plugin_compile(JSContext *ctx, const char *source, size_t len, co
     return JS_Eval(ctx, source, len, file, type | JS_EVAL_FLAG_COMPILE_ONLY);
 }
 
-/* The line that a syntax error names, as the engine writes it in the stack: "    at FILE:LINE:COLUMN". */
-static int error_line(JSContext *ctx, JSValueConst error, const char *file)
+/* How far into the source a syntax error lies: line and column, as the engine writes them in the stack after the file's name,
+ * "    at FILE:LINE:COLUMN", as one number to compare. */
+static uint64_t error_place(JSContext *ctx, JSValueConst error, const char *file)
 {
     JSValue stack = JS_GetProperty(ctx, error, JS_ATOM_stack);
     const char *text = JS_IsString(stack) ? JS_ToCString(ctx, stack) : NULL;
-    int line = 0;
-    if (text) {
-        size_t skip = strlen("    at ") + strlen(file) + 1;
-        if (strlen(text) > skip)
-            line = atoi(text + skip);
+    uint64_t place = 0;
+    size_t skip = strlen("    at ") + strlen(file) + 1;
+    if (text && strlen(text) > skip) {
+        char *end;
+        place = (uint64_t)strtoul(text + skip, &end, 10) << 32;
+        if (*end == ':')
+            place |= strtoul(end + 1, NULL, 10);
     }
     JS_FreeCString(ctx, text);
     JS_FreeValue(ctx, stack);
-    return line;
+    return place;
 }
 
 /* Compile as a script and, if that fails, as a module. If both fail, the error that lies further into the source is the
@@ -61,7 +64,7 @@ static JSValue plugin_compile_auto(JSContext *ctx, const char *source, size_t le
     code = plugin_compile(ctx, source, len, file, JS_EVAL_TYPE_MODULE);
     if (JS_IsException(code)) {
         JSValue module_error = JS_GetException(ctx);
-        bool module_further = !interrupted && error_line(ctx, module_error, file) > error_line(ctx, script_error, file);
+        bool module_further = !interrupted && error_place(ctx, module_error, file) > error_place(ctx, script_error, file);
         JS_Throw(ctx, module_further ? module_error : script_error);
         JS_FreeValue(ctx, module_further ? script_error : module_error);
         return code;

@@ -60,7 +60,8 @@ static bool is_out_of_memory(JSContext *ctx, JSValueConst error)
         return false;
     JSValue message = JS_GetProperty(ctx, error, JS_ATOM_message);
     const char *text = JS_ToCString(ctx, message);
-    bool result = text && strstr(text, "out of memory");
+    /* The second is what the engine says if there was no memory to format an error's message. */
+    bool result = text && (strstr(text, "out of memory") || !strcmp(text, "Invalid error message"));
     if (!text)
         JS_FreeValue(ctx, JS_GetException(ctx));
     JS_FreeCString(ctx, text);
@@ -92,6 +93,8 @@ static uint32_t report_exception(JSContext *ctx)
         report_text(&out, "throw", 5);
         if (JS_IsSymbol(error))
             report_text(&out, "[symbol]", 8);
+        else if (JS_IsUndefined(error))
+            report_text(&out, "undefined", 9);
         else
             report_value(ctx, &out, js_dup(error), "[a value that cannot be shown]");
         report_text(&out, "", 0);
