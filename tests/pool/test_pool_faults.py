@@ -127,7 +127,7 @@ def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: An
 
 
 def test_an_interrupt_at_any_line_of_a_map_leaves_a_good_pool(tools: Any, interrupt_at_every_line: Any) -> None:
-    """The consumer of a map collects results itself; torn out of that, it leaves workers of which nothing is certain."""
+    """The consumer of a map collects results itself; torn out of that, it leaves workers that nothing is sure of."""
     double = tools.function("double")
     with Pool(2) as pool:
         assert list(pool.map(double, range(8))) == [0, 2, 4, 6, 8, 10, 12, 14]
