@@ -84,6 +84,8 @@ static no_inline const uint8_t *read_key(JSContext *ctx, const uint8_t *p, uint1
             return end;
         }
     }
+    if (len > JS_STRING_LEN_MAX)
+        return NULL;
     out->atom = JS_NewAtomLen(ctx, (const char *)p + 1, len - 2);
     return out->atom == JS_ATOM_NULL ? NULL : end;
 }
@@ -110,7 +112,7 @@ static inline const uint8_t *read_json_string(JSContext *ctx, const uint8_t *p, 
             string = *last;
             JS_REF_COUNT(string)++;
         } else {
-            string = js_alloc_string_rt(ctx->rt, (int)len, 0);
+            string = likely(len <= JS_STRING_LEN_MAX) ? js_alloc_string_rt(ctx->rt, (int)len, 0) : NULL;
             if (unlikely(!string)) {
                 *at = NULL;
                 return NULL;

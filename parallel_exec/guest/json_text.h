@@ -85,12 +85,12 @@ static struct {
 
 static bool scratch_grow(uint32_t used, uint32_t more)
 {
+    if (more > JS_STRING_LEN_MAX || used + more > JS_STRING_LEN_MAX)
+        return false;                        /* the engine has no longer strings */
     uint32_t wanted = used + more;
     if (wanted <= scratch.room)
         return true;
     uint32_t room = wanted + wanted / 2 + 64;
-    if (room > (1u << 30))
-        room = wanted;
     uint16_t *grown = heap_realloc(scratch.units, room * sizeof(uint16_t));
     if (!grown)
         return false;
