@@ -9,6 +9,7 @@
 
 #define JSON_DEPTH_MAX 8192                  /* nesting beyond it is a RangeError; what frame_room doubles to */
 #define POLL_EVERY 8192                      /* values; some 200 us */
+#define POLL_BYTES (1u << 20)                /* a text of so many is worth a look at its end: it may be one long string */
 
 enum json_error { JSON_OK, JSON_SYNTAX, JSON_UTF8, JSON_DEEP, JSON_MEMORY, JSON_STOPPED };
 
@@ -350,6 +351,11 @@ close_object: {
 finish:
     p = skip_space(p);
     if (likely(p == text + len)) {
+        if (unlikely(len >= POLL_BYTES) && on_interrupt(ctx->rt, NULL)) {
+            JS_FreeValue(ctx, value);
+            *error = JSON_STOPPED;
+            goto fail_known;
+        }
         *error = JSON_OK;
         return value;
     }

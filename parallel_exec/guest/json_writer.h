@@ -366,6 +366,8 @@ static int json_write(JSContext *ctx, struct writer *w, JSValueConst value, uint
         w->out.too_large = true;
         result = -1;
     }
+    if (result > 0 && w->out.len >= POLL_BYTES && !writer_poll(w))
+        result = -1;
     return result;
 }
 

@@ -51,6 +51,14 @@ def test_the_deadline_strikes_while_a_document_is_read(document: bytes) -> None:
         assert box.call("size", b"[1,2]") == 2
 
 
+@pytest.mark.parametrize(
+    "document", [b'"' + b"x" * (60 * MIB) + b'"', b'"' + b"\\u20ac" * (10 * MIB) + b'"', b"1" * (100 * MIB)]
+)
+def test_the_deadline_holds_after_one_very_long_token(document: bytes) -> None:
+    with sandbox(time_s=0.001, memory_bytes=2 << 30) as box, pytest.raises(px.JobTimeout):
+        box.call("identity", document)
+
+
 @pytest.mark.parametrize("function", ["loop", "swallowing"])
 def test_the_deadline_strikes_while_a_result_is_written(function: str) -> None:
     with sandbox(time_s=0.05) as box:
