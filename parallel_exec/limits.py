@@ -15,6 +15,8 @@ class Limits:
 
     Attributes:
         time_s: seconds of wall-clock time a job may run, reading and writing included; None for no deadline.
+        grace_s: seconds after `time_s` at which a pool kills the worker of a job that has not stopped by itself (a long
+            operation of the engine that never looks at the deadline). A sandbox in this process has no such killer.
         memory_bytes: bytes of linear memory, engine and plugin included (4 MiB to 4 GiB less one page).
         output_bytes: bytes of JSON that a job may return.
         document_bytes: bytes of JSON that a job may be given.
@@ -34,6 +36,7 @@ class Limits:
     """
 
     time_s: float | None = 10.0
+    grace_s: float = 1.0
     memory_bytes: int = 256 * MIB
     output_bytes: int = 64 * MIB
     document_bytes: int = 128 * MIB
@@ -44,6 +47,8 @@ class Limits:
     def __post_init__(self) -> None:
         if self.time_s is not None and not (_is_number(self.time_s) and 0 < self.time_s < 1e9):
             raise ValueError(f"Limits.time_s must be a number of seconds above 0, or None; got {self.time_s!r}")
+        if not (_is_number(self.grace_s) and 0 < self.grace_s < 1e9):
+            raise ValueError(f"Limits.grace_s must be a number of seconds above 0; got {self.grace_s!r}")
         _whole(self.memory_bytes, "memory_bytes", _LEAST_MEMORY, _MOST_MEMORY)
         _whole(self.output_bytes, "output_bytes", 1, _MOST_MEMORY)
         _whole(self.document_bytes, "document_bytes", 1, _MOST_MEMORY)

@@ -18,6 +18,7 @@ MIB = 1 << 20
 def test_defaults_are_bounded() -> None:
     limits = Limits()
     assert limits.time_s == 10.0
+    assert limits.grace_s == 1.0
     assert limits.memory_bytes == 256 * MIB
     assert limits.output_bytes == 64 * MIB
     assert limits.document_bytes == 128 * MIB
@@ -30,6 +31,7 @@ def test_defaults_are_bounded() -> None:
     ("field", "values"),
     [
         ("time_s", [None, 1, 0.001, 1e8]),
+        ("grace_s", [1, 0.001, 1e8]),
         ("memory_bytes", [4 * MIB, 4096 * MIB - 65536]),
         ("output_bytes", [1, 4096 * MIB - 65536]),
         ("document_bytes", [1, 4096 * MIB - 65536]),
@@ -47,6 +49,7 @@ def test_values_within_range(field: str, values: list[Any]) -> None:
     ("field", "values"),
     [
         ("time_s", [0, -1, math.inf, math.nan, "1", True, 1e9]),
+        ("grace_s", [0, -1, None, math.inf, math.nan, "1", True, 1e9]),
         ("memory_bytes", [0, 4 * MIB - 1, 4096 * MIB, -1, 1e8, None, "64M", True]),
         ("output_bytes", [0, -1, 4096 * MIB, 1.0, None]),
         ("document_bytes", [0, -1, 4096 * MIB, 1.0, None]),
