@@ -178,3 +178,21 @@ def read_segment(fd: int, size: int) -> bytes:
         if not pieces[-1]:
             raise ProtocolError(f"a segment of less than {size} bytes")
     return b"".join(pieces)
+
+
+class Shared(NamedTuple):
+    """One published thing: its bytes in a segment, and under which kind and number workers are given it."""
+
+    kind: Kind
+    ident: int
+    fd: int
+    size: int
+
+    @classmethod
+    def publish(cls, kind: Kind, ident: int, content: bytes) -> Shared:
+        """Put the content into shared memory.
+
+        Raises:
+            OSError: there is no memory or no descriptor left.
+        """
+        return cls(kind, ident, *new_segment((content,)))

@@ -1,52 +1,55 @@
-"""The running part of a pool: its lock, its collector thread, and what happens when jobs, results and deaths come in.
+"""The running part of a pool: its lock, its collector thread, and what happens when jobs and results come in.
 
 Who does what::
 
-    any thread     submit: encode, queue, hand over to workers that have room        (under the lock)
-    the collector  take results from the rings, hand over what waits, complete futures, bury and replace workers
+    any thread     add: queue jobs, hand over to workers that have room              (under the lock)
+    the collector  take results from the rings, hand over what waits, end jobs, bury and replace workers
     a map's thread the collector's daily work, while its map is all there is to do (duty.py)
     workers        run jobs; they never wait for the parent
 
-The collector is the only one that reads result rings and removes workers. Futures are completed outside the lock,
-because their callbacks are the user's. This object does not refer to the `Pool`, so that a forgotten pool can be
+The collector is the only one that reads result rings and removes workers. Jobs are ended outside the lock, because
+callbacks of futures are the user's. This object does not refer to the `Pool`, so that a forgotten pool can be
 collected and closed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import math
 import os
-import selectors
 import threading
 import time
-from concurrent.futures import Future
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
-from .. import arrays
-from ..documents import Output, prepare
 from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
 from ..plugin import PluginFunction
 from ..sandbox import Engine
 from . import lifetime
-from .bell import Wakeup, silence_bell
-from .channel import Kind, ProtocolError
+from .bell import Wakeup
 from .duty import Duty
-from .job import Job, Result, frozen
+from .job import Job, Target
+from .messages import Report, Status, end_jobs
+from .poller import Poller
+from .processes import Worker, WorkerState
 from .publisher import Publisher
 from .ring import RingCorrupted
 from .scheduler import Scheduler
-from .supervisor import Worker, WorkerState, Zygote, exit_text, how_it_died
+from .supervisor import Supervisor
 
 log = logging.getLogger("parallel_exec.pool")
+
+# While results come without a pause, how often to look for anything else that may have happened.
+LOOK_S = 0.02
+# While a worker has nothing to do and another one has jobs that it has not begun, how long a job may take until those
+# are taken back.
+STALL_S = 0.001
 
 
 class Core:
     """A pool's processes, jobs and collector.
 
-    Guarantees: every future that `submit` returned ends (with a result, an error, or cancelled) unless a plugin runs
+    Guarantees: every job that `add` accepted ends (with a result, an error, or cancelled) unless a plugin runs
     for ever without a time limit; when `join` returns, no process, descriptor or shared memory of the pool is left.
     """
 
@@ -56,29 +59,27 @@ class Core:
         Raises:
             OSError: a process cannot be started. PluginError: the engine is not built.
         """
-        self._wanted = workers
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._scheduler: Scheduler[Job] = Scheduler()
-        self._workers: dict[int, Worker] = {}
-        self._last_worker = 0
-        self._last_job = 0
-        self._done: list[tuple[Job, Result, bytes] | tuple[Job, PexecError]] = []
+        self._poller = Poller()
+        self._supervisor = Supervisor(workers, self._scheduler, self._poller, self._take)
+        self._workers = self._supervisor.workers
+        self._done: list[tuple[list[Job | None], Report, bytes]] = []
         self._closing = False
         self._aborting = False
         self._closed = False
-        self._broken: str | None = None
+        self._look_at = 0.0  # when to look for other things than results, in seconds of time.monotonic
+        self._check_at = math.inf  # when to look for overdue jobs
         self._wakeup = Wakeup()
-        self.duty = Duty(self._step, self._distrust_all, self._wakeup)
-        self._selector = selectors.DefaultSelector()
+        self.duty = Duty(self._step, self._distrust_all, self.hungry, self._wakeup)
         self._publisher = Publisher(limits)
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
         try:
-            self._start_zygote()
+            self._supervisor.start_zygote()
             Engine.shared()  # compiles it, the first time on a machine, while the zygote starts up
-            self._selector.register(self._wakeup.fd, selectors.EVENT_READ, self._wakeup.silence)
-            for _ in range(workers):
-                self._start_worker()
+            self._poller.register(self._wakeup.fd, self._wakeup.silence)
+            self._supervisor.start_workers()
         except BaseException:
             self._close()
             raise
@@ -87,56 +88,49 @@ class Core:
 
     # Called by any thread
 
-    def submit(
-        self, function: PluginFunction, document: Any, *, output: Output | None, index: int | None = None
-    ) -> Future[Any]:
-        """Queue a job, hand it over if a worker has room, and return its future.
-
-        What is wrong with the document or the plugin ends the future, and only it.
-
-        Args:
-            function, document: what to run, and on what.
-            output: as what the future gives the result; None for its kind and its bytes as they are.
-            index: position of the document in its map.
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs, and hand them over as far as workers have room.
 
         Raises:
             RuntimeError: the pool has been shut down, or belongs to another process. WorkerCrashed: it is broken.
         """
-        self._check_open()
-        content: bytes | memoryview = b""
-        kind, image = arrays.JSON, 0
-        error: PexecError | None = None
-        try:
-            given, kind = prepare(document, function.input)
-            content = frozen(given)
-            image = self._publisher.publish(function.plugin)
-        except PexecError as reason:
-            error = reason
+        failures = []
         with self._lock:
-            self._check_open()
-            self._last_job += 1
-            job = Job(
-                self._last_job,
-                image=image,
-                limits=self._publisher.limits.ident,
-                plugin=function.plugin.name,
-                function=function.name,
-                document=content,
-                kind=kind,
-                output=output,
-                index=index,
-            )
-            if index is None:
-                self.duty.outsider(job.future)
-            failures: list[tuple[Job, PexecError]] = []
-            if error is None:
-                self._scheduler.add(job)
-                failures = self._hand_over()
-        if error is not None:
-            job.fail(error)
+            self.check_open()
+            for job in jobs:
+                if job.future is not None:
+                    self.duty.outsider(job.future)
+            self._scheduler.add(jobs)
+            failures = self._hand_over()
         for failed, failure in failures:
             failed.fail(failure)
-        return job.future
+
+    def target(self, function: PluginFunction) -> Target:
+        """Return what `add` needs to know of a function.
+
+        Raises:
+            PluginError: its plugin cannot be loaded.
+        """
+        target = self._publisher.target(function)
+        if target is None:
+            target = self._publisher.publish(function)
+            self._check_at = 0.0  # its jobs may be due earlier than any others
+            self._wakeup.ring()
+        return target
+
+    def hungry(self) -> bool:
+        """Whether a worker could do with more jobs than there are."""
+        with self._lock:
+            return self._scheduler.hungry
+
+    def check_open(self) -> None:
+        """Raise what `add` would raise."""
+        if self._foreign:
+            raise RuntimeError(f"this pool belongs to process {self._owner}; open another one after a fork")
+        if self._supervisor.broken is not None:
+            raise WorkerCrashed(self._supervisor.broken)
+        if self._closing or self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
 
     def close(self, *, cancel: bool = False) -> None:
         """Take no more jobs; end when those there are have ended.
@@ -178,8 +172,8 @@ class Core:
         """In a fork of the pool's process: close the copies of its descriptors, which must not outlive the pool."""
         self._lock = threading.Lock()
         self._closed = True
-        self._zygote.forget()
-        self._close_descriptors()
+        self._supervisor.forget()
+        self._publisher.close()
         self._wakeup.after_fork()
         self.duty.after_fork()
 
@@ -187,32 +181,27 @@ class Core:
     def _foreign(self) -> bool:
         return os.getpid() != self._owner
 
-    def _check_open(self) -> None:
-        if self._foreign:
-            raise RuntimeError(f"this pool belongs to process {self._owner}; open another one after a fork")
-        if self._broken is not None:
-            raise WorkerCrashed(self._broken)
-        if self._closing or self._closed:
-            raise RuntimeError("cannot schedule new futures after shutdown")
-
     # Called with the lock held
 
     def _hand_over(self) -> list[tuple[Job, PexecError]]:
         """Send jobs to workers that have room; return those that cannot be sent at all."""
-        failures = []
+        failures: list[tuple[Job, PexecError]] = []
         try:
-            for ident, job in self._scheduler.assign():
-                worker = self._workers[ident]
+            for batch in self._scheduler.assign():
+                worker = self._workers[batch.worker]
+                if batch.alone:
+                    worker.since = time.monotonic()
                 try:
-                    worker.send(job, self._publisher.image(job.image), self._publisher.limits)
+                    worker.send(batch)
                 except RingCorrupted as error:
-                    self._condemn(worker, str(error))
+                    self._supervisor.condemn(worker, f"it broke the protocol: {error}")
                 except OSError as error:
-                    self._scheduler.finished(ident, job.id)
-                    text = f"the document ({job.size} bytes) cannot be sent: {error.strerror}"
-                    failures.append((job, PexecError(text)))
+                    self._scheduler.finished(worker.id, batch.sequence, len(batch.jobs))
+                    for job in batch.jobs:
+                        text = f"the document ({job.size} bytes) cannot be sent: {error.strerror}"
+                        failures.append((job, PexecError(text)))
         except BaseException:
-            # A Ctrl-C in the middle (README: interrupted hand-over). Whether the job was sent, nobody knows.
+            # A Ctrl-C in the middle (README: interrupted hand-over). Whether the jobs were sent, nobody knows.
             self._scheduler.undo()
             for worker in self._workers.values():
                 worker.wake()
@@ -220,50 +209,11 @@ class Core:
             raise
         return failures
 
-    def _condemn(self, worker: Worker, fault: str) -> None:
-        """Have a worker killed that cannot be trusted any more; its exit will be reported."""
-        if worker.state is not WorkerState.CONDEMNED:
-            worker.state = WorkerState.CONDEMNED
-            worker.fault = fault
-            self._scheduler.close_window(worker.id)
-            self._zygote.kill(worker)
-
     def _distrust_all(self) -> None:
         """A step was interrupted (README: interrupted step): have all workers killed and begin with new ones."""
         with self._lock:
-            for worker in self._workers.values():
-                self._condemn(worker, "its results were being taken when an exception, such as Ctrl-C, came")
+            self._supervisor.condemn_all("its results were being taken when an exception, such as Ctrl-C, came")
             self.duty.interrupted = False
-
-    def _start_zygote(self) -> None:
-        self._zygote = Zygote()
-        self._selector.register(self._zygote.channel, selectors.EVENT_READ, self._on_zygote)
-
-    def _start_worker(self) -> None:
-        self._last_worker += 1
-        worker = Worker(self._last_worker)
-        self._workers[worker.id] = worker
-        self._scheduler.add_worker(worker.id)
-        self._selector.register(worker.result_bell, selectors.EVENT_READ, partial(self._on_bell, worker))
-        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._on_control(worker))
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
-            worker.fork(self._zygote.channel)
-
-    def _bury(self, worker: Worker, how: str) -> None:
-        job = self._scheduler.lost(worker.id, worker.block.running)
-        del self._workers[worker.id]
-        self._selector.unregister(worker.result_bell)
-        with contextlib.suppress(KeyError):  # after the end of its stream
-            self._selector.unregister(worker.control)
-        if worker.fault:
-            how = f"{how} by the pool, for it broke the protocol: {worker.fault}"
-        worker.bury()
-        if job is not None:
-            self._done.append((job, WorkerCrashed(f"the worker died while it ran the job: {how}")))
-
-    def _break(self, why: str) -> None:
-        self._broken = why
-        self._done.extend((job, WorkerCrashed(why)) for job in self._scheduler.drain())
 
     # The collector
 
@@ -275,153 +225,128 @@ class Core:
         except BaseException as error:
             log.exception("the collector of a pool failed")
             with self._lock:
-                self._break(f"the pool failed: {type(error).__name__}: {error}")
-            self._complete()
+                self._supervisor.broken = f"the pool failed: {type(error).__name__}: {error}"
+                failures = self._settle()
+            self._end(failures)
         finally:
             self._close()
 
     def _step(self, timeout: float | None = None, *, results_only: bool = False) -> bool:
-        """Wait for something to happen and deal with it; False: the pool has ended, or there is more to it than
-        results.
+        """Take results, waiting for one if none is there, and deal with whatever else happened; False: the pool has
+        ended, or there is more to it than results.
 
         Args:
             timeout: seconds to wait at most.
             results_only: leave what is not a result to another call of this.
         """
-        sleeps = all(worker.block.results.doze() for worker in self._workers.values())
-        for key, _ in self._selector.select(timeout if sleeps else 0):
-            if results_only and getattr(key.data, "func", None) != self._on_bell:
-                return False
-            key.data()
-        for worker in list(self._workers.values()):
-            worker.block.results.wake()
-            self._take_results(worker)
-        with self._lock:
-            if self._aborting:
-                self._abandon()
-            elif self._broken is None:
-                self._done.extend(self._hand_over())
-            self._closed = self._broken is not None or (self._closing and self._scheduler.idle)
-        self._complete()
-        return not self._closed
-
-    def _take_results(self, worker: Worker) -> None:
-        if worker.state is WorkerState.CONDEMNED:
-            return
-        taken, fault = worker.take_results()
-        if not taken and not fault:
-            return
-        with self._lock:
-            for result, content in taken:
-                job = self._scheduler.finished(worker.id, result.job)
-                if job is not None:
-                    self._done.append((job, result, content))
-            if fault:
-                self._condemn(worker, fault)
-
-    def _on_bell(self, worker: Worker) -> None:
-        # Another event of the same round may have been its burial; its descriptors are other files' then.
-        if worker.state is not WorkerState.DEAD:
-            silence_bell(worker.result_bell)
-
-    def _on_control(self, worker: Worker) -> None:
-        if worker.state is WorkerState.DEAD:
-            return
-        try:
-            if worker.receive():
-                return
-            fault = ""
-        except ProtocolError as error:
-            fault = str(error)
-        self._selector.unregister(worker.control)
-        with self._lock:
-            if fault:
-                self._condemn(worker, fault)
-            else:  # it is dying; should it not, it is of no use without this
-                self._scheduler.close_window(worker.id)
-                self._zygote.kill(worker)
-
-    def _on_zygote(self) -> None:
-        record = self._zygote.channel.receive()
-        worker = None if record is None else self._workers.get(record.ident)
-        if record is None:
-            self._zygote_died()
-        if record is None or worker is None:
-            return
-        match record.kind:
-            case Kind.FORKED:
-                self._zygote.fertile = True
-                worker.pid = record.value
-                if worker.state is WorkerState.STARTING:
-                    worker.state = WorkerState.RUNNING
-            case Kind.EXITED:
-                self._worker_died(worker, how_it_died(record.value))
-            case Kind.NOT_FORKED:
-                self._worker_died(worker, f"it could not be forked: {os.strerror(record.value)}")
-
-    def _worker_died(self, worker: Worker, how: str) -> None:
-        self._take_results(worker)  # what it finished before it died is finished
-        with self._lock:
-            self._bury(worker, how)
-            self._scheduler.count_crash(time.monotonic())
-            if self._scheduler.hopeless(self._wanted):
-                self._break(f"the pool gives up: its workers die one after another; the last one: {how}")
-            elif not (self._closing and self._scheduler.idle):
-                self._replace()
-
-    def _zygote_died(self) -> None:
-        self._selector.unregister(self._zygote.channel)
-        how = exit_text(self._zygote.stop())
-        for worker in self._workers.values():
-            self._take_results(worker)
+        now = time.monotonic()
+        only_results = True
+        if now >= self._look_at or not any(worker.block.results.filled for worker in self._workers.values()):
+            self._look_at = now + LOOK_S
+            only_results = self._wait(timeout, now, leave=results_only)
         with self._lock:
             for worker in list(self._workers.values()):
-                self._bury(worker, f"killed with the pool's zygote ({how})")
-            self._scheduler.count_crash(time.monotonic())
-            if not self._zygote.fertile or self._scheduler.hopeless(self._wanted):
-                self._break(f"the pool cannot start workers: its zygote died ({how}); see what it wrote to stderr")
-            else:
-                self._replace(zygote=True)
+                self._take(worker)
+            failures = self._settle()
+        self._end(failures)
+        return only_results and not self._closed
 
-    def _replace(self, *, zygote: bool = False) -> None:
+    def _wait(self, timeout: float | None, now: float, *, leave: bool) -> bool:
+        """Wait for something to happen and deal with all but results; False: it is to be left, and there is something
+        to leave.
+        """
+        with self._lock:
+            starving = self._scheduler.starving()
+        if starving and (timeout is None or timeout > STALL_S):
+            timeout = STALL_S
+        if timeout is None or now + timeout > self._check_at:
+            if now >= self._check_at:
+                if leave and self._supervisor.overdue(now):
+                    return False
+                self._check(now)
+            if self._check_at < math.inf:
+                timeout = min(self._check_at - now, math.inf if timeout is None else timeout)
+        results = [worker.block.results for worker in self._workers.values()]
+        sleeps = all(ring.doze() for ring in results)
         try:
-            if zygote:
-                self._start_zygote()
-            while len(self._workers) < self._wanted:
-                self._start_worker()
-        except OSError as error:
-            self._break(f"the pool cannot start another worker: {error}")
+            handlers = self._poller.wait(timeout if sleeps else 0.0)
+        finally:
+            for ring in results:
+                ring.wake()
+        if leave and any(handler != self._supervisor.silence for handler in handlers):
+            return False
+        with self._lock:
+            for handler in handlers:
+                handler()
+            if starving and not handlers and self._scheduler.starving():
+                self._take_back()
+        return True
 
-    def _abandon(self) -> None:
-        for job in self._scheduler.drain():
-            if job.claimed:
-                self._done.append((job, WorkerCrashed("the pool was left in the middle of the job")))
-            else:
-                job.cancel()
+    def _check(self, now: float) -> None:
+        """Kill what is overdue, and find out when to check again."""
+        with self._lock:
+            self._supervisor.kill_overdue(now)
+            # What is handed over from now on is due no earlier than this.
+            self._check_at = min(self._supervisor.next_due(), now + self._publisher.least_patience_s)
 
-    def _complete(self) -> None:
-        """End the futures of the jobs that are done. Their callbacks run here."""
+    def _take(self, worker: Worker) -> None:
+        """Count out what a worker has ended."""
+        if worker.state is WorkerState.CONDEMNED:
+            return
+        taken, fault = worker.take_reports()
+        if fault:
+            self._supervisor.condemn(worker, f"it broke the protocol: {fault}")
+        if not taken:
+            return
+        worker.since = time.monotonic()
+        for report, payload in taken:
+            entries = report.entries
+            jobs = self._scheduler.finished(worker.id, report.sequence, len(entries))
+            self._done.append((jobs, report, payload))
+            for job, entry in zip(jobs, entries, strict=True):
+                if job is None:
+                    continue
+                if entry[0] == Status.REVOKED:
+                    self._scheduler.requeue([job])  # nobody has it (README: taken back)
+                else:
+                    job.target.ran(entry[4])
+
+    def _take_back(self) -> None:
+        """Hand what a worker with a long job has not begun to those that have nothing to do."""
+        worker, sequence = self._scheduler.busiest()
+        self._scheduler.take_back(worker, self._workers[worker].block.revoke(sequence))
+
+    def _settle(self) -> list[tuple[Job, PexecError]]:
+        """Hand over what waits, or end the pool; return the jobs that failed."""
+        failures = self._supervisor.take_losses()
+        broken = self._supervisor.broken
+        if broken is not None:
+            failures += [(job, WorkerCrashed(broken)) for job in self._scheduler.drain()]
+        elif self._aborting:
+            for job in self._scheduler.drain():
+                if job.claimed:
+                    failures.append((job, WorkerCrashed("the pool was left in the middle of the job")))
+                else:
+                    job.cancel()
+        else:
+            failures += self._hand_over()
+        self._closed = broken is not None or (self._closing and self._scheduler.idle)
+        return failures
+
+    def _end(self, failures: list[tuple[Job, PexecError]]) -> None:
+        """End the jobs that are done. Callbacks of their futures run here."""
         done, self._done = self._done, []
-        for job, outcome, *content in done:
-            if isinstance(outcome, PexecError):
-                job.fail(outcome)
-            else:
-                job.finish(outcome, content[0])
+        for jobs, report, payload in done:
+            end_jobs(jobs, report, payload)
+        for job, error in failures:
+            job.fail(error)
 
     def _close(self) -> None:
         """Leave nothing behind. Also after an `__init__` that did not get to its end."""
         with self._lock:
             self._closed = True
-            if hasattr(self, "_zygote"):
-                self._zygote.stop()
-            self._close_descriptors()
+            self._supervisor.close()
+            self._publisher.close()
             self._wakeup.close()
             self.duty.close()
         lifetime.unregister(self)
-
-    def _close_descriptors(self) -> None:
-        # Each of these does nothing the second time, because a number that was closed may be another file's by then.
-        for worker in self._workers.values():
-            worker.bury()
-        self._publisher.close()
-        self._selector.close()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 from .bell import Wakeup
 
@@ -29,6 +29,20 @@ ROUND_S = 0.1
 Step = Callable[..., bool]
 
 
+class Consumer(Protocol):
+    """A map that is consumed.
+
+    Attributes:
+        ready: whether it has a result to give.
+    """
+
+    @property
+    def ready(self) -> bool: ...
+
+    def sleep(self, timeout: float) -> None:
+        """Wait until it is ready, for so many seconds at most, while others collect."""
+
+
 class Duty:
     """The right to collect, and who has it.
 
@@ -39,13 +53,15 @@ class Duty:
     Args:
         step: one round of collecting; see `Core._step`.
         distrust: has all workers killed and replaced.
+        hungry: whether a worker could do with more jobs than there are.
         wakeup: makes a round that waits return.
     """
 
-    def __init__(self, step: Step, distrust: Callable[[], None], wakeup: Wakeup) -> None:
+    def __init__(self, step: Step, distrust: Callable[[], None], hungry: Callable[[], bool], wakeup: Wakeup) -> None:
         self.interrupted = False
         self._distrust = distrust
         self._step = step
+        self._hungry = hungry
         self._wakeup = wakeup
         self._resume = Wakeup()
         self._collecting = threading.Lock()
@@ -111,36 +127,38 @@ class Duty:
         self._maps.discard(owner)
         self._resume.ring()
 
-    def wait(self, owner: object, future: Future[Any], timeout: float | None) -> Any:
-        """Return the result of a job of this map, collecting meanwhile if that is this thread's to do.
-
-        Raises:
-            TimeoutError: it is not there within so many seconds. Otherwise whatever the job failed with.
+    def wait(self, consumer: Consumer, timeout: float) -> None:
+        """Wait until a map has a result, or needs to draw more documents, or so many seconds have passed, collecting
+        meanwhile if that is this thread's to do. It may return earlier.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if not future.done() and self._may_drive():
-            self._drive(owner, future, deadline)
-        if future.done():
-            return future.result(0)
-        self._waiting.add(owner)
+        deadline = time.monotonic() + min(timeout, ROUND_S)
+        if self._may_drive() and self._drive(consumer, deadline):
+            return
+        self._waiting.add(consumer)
         self._resume.ring()
         try:
-            return future.result(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            consumer.sleep(max(0.0, deadline - time.monotonic()))
         finally:
-            self._waiting.discard(owner)
+            self._waiting.discard(consumer)
 
-    def _drive(self, owner: object, future: Future[Any], deadline: float | None) -> None:
+    def _drive(self, consumer: Consumer, deadline: float) -> bool:
+        """Collect until the consumer has what it waits for; False: there is something that the collector has to do."""
         try:
             # From here on the collector takes no new round, so that one ring is enough to end the one it may be in.
-            self._claims.add(owner)
+            self._claims.add(consumer)
             if not self._resting:
                 self._wakeup.ring()
             with self._collecting:
-                self._claims.discard(owner)
-                while not future.done() and self._may_drive():
-                    left = ROUND_S if deadline is None else min(ROUND_S, deadline - time.monotonic())
-                    if left <= 0 or not self._step(left, results_only=True):
-                        break
+                self._claims.discard(consumer)
+                while not consumer.ready:
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return True
+                    if not (self._may_drive() and self._step(left, results_only=True)):
+                        return False
+                    if self._hungry():
+                        return True
+                return True
         except BaseException:
             self.interrupted = True
             try:
@@ -152,4 +170,4 @@ class Duty:
                 self._wakeup.ring()
             raise
         finally:
-            self._claims.discard(owner)
+            self._claims.discard(consumer)

@@ -1,216 +1,203 @@
-"""A job as the parent knows it, and the two messages that carry it: the request to a worker and its result."""
+"""A job as the parent knows it, and its target: the function of a plugin that it calls."""
 
 from __future__ import annotations
 
-import io
-import logging
-import pickle
-import struct
-from collections.abc import Sequence
 from concurrent.futures import Future
-from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-import orjson
-
-from .. import errors
 from ..documents import Output, result_value
 from ..errors import PexecError
+from .channel import Shared
 from .ring import Buffer
 
-console = logging.getLogger("parallel_exec.console")
-
-REQUEST, RESULT = 1, 2  # kinds of frames
-
-# Job id, image id, limits id, kind of document, bytes of the function's name, bytes of the payload if that is a segment
-# of its own (else 0). The payload is the name and the document.
-_REQUEST = struct.Struct("<QIIIIQ")
-# Job id, status, kind of result, bytes of console records, bytes of the payload if that is a segment of its own (else
-# 0). The payload is the console records (JSON pairs of level and text) and the result or the pickled error.
-_RESULT = struct.Struct("<QIIIQ")
+# A batch of tiny jobs is to take a worker about so long: much longer than a batch's own costs (some 20 us), and short
+# enough that nobody notices who waits for the rest of it.
+BATCH_NS = 400_000
+MOST_BATCHED = 64
+# Jobs that take less may leave their results unannounced until the next one's (README: quiet frames).
+QUIET_NS = 1_000_000
+_SMOOTHING = 8
+NOTHING = (0, b"")
 
 
-class Status(IntEnum):
-    """How a job ended in its worker."""
+class Target:
+    """A function of a plugin as a pool knows it: where its memory image and its limits are published, and what its jobs
+    have cost.
 
-    DONE = 0  # the result is JSON text, or what its kind says
-    FAILED = 1  # the result is a pickled PexecError
+    Attributes:
+        image, limits: what workers are given before its first job.
+        plugin, function: names, for errors.
+        name: the function's name as it is sent.
+        patience_s: seconds after its start at which a job's worker is killed; infinite for never.
+        batch: most jobs that may travel together.
+        quiet: whether its jobs are so short that not every result needs to be announced.
+    """
+
+    __slots__ = ("_cost_ns", "batch", "function", "image", "limits", "name", "patience_s", "plugin", "quiet")
+
+    def __init__(self, image: Shared, limits: Shared, plugin: str, function: str, patience_s: float) -> None:
+        self.image = image
+        self.limits = limits
+        self.plugin = plugin
+        self.function = function
+        self.name = function.encode("utf-8", "surrogatepass")
+        self.patience_s = patience_s
+        self.batch = 1
+        self.quiet = False
+        self._cost_ns = 0
+
+    def ran(self, run_ns: int) -> None:
+        """Learn from a job that took so many nanoseconds."""
+        known = self._cost_ns
+        self._cost_ns = cost = known + (run_ns - known) // _SMOOTHING if known else run_ns
+        self.batch = max(1, min(MOST_BATCHED, BATCH_NS // (cost + 1)))
+        self.quiet = cost < QUIET_NS
+
+
+class Sink(Protocol):
+    """What waits for jobs without futures."""
+
+    def job_ended(self, job: Job, /) -> None:
+        """The job has ended; called by whichever thread ends it."""
 
 
 class Job:
     """One function and one document on their way through the pool.
 
     Attributes:
-        id: number of the job in its pool, from 1.
-        image, limits: ids under which the pool publishes the plugin's memory image and the limits.
-        plugin, function: names, for errors.
+        target: what is called.
         document: the document's bytes, kept until the job is done, so that it can be sent again.
+        size: how many they are.
         kind: what they are: JSON text or a typed array's elements (`parallel_exec.arrays`).
-        future: what the caller waits on.
-        output: as what the future gives the result; None for its kind and its bytes as they are.
+        output: as what the result is given.
         index: position of the document in its map, or None.
+        future: what the caller waits on; None for a job of a map.
+        sink: the map that a job belongs to, which is told when it ends.
+        claimed: whether it has been handed to a worker, from when on it cannot be cancelled.
+        ended: whether `result` returns at once.
     """
 
     __slots__ = (
+        "_error",
+        "_value",
         "claimed",
         "document",
-        "function",
+        "dropped",
+        "ended",
         "future",
-        "id",
-        "image",
         "index",
         "kind",
-        "limits",
         "output",
-        "plugin",
+        "sink",
+        "size",
+        "target",
     )
 
     def __init__(
         self,
-        id: int,
-        *,
-        image: int,
-        limits: int,
-        plugin: str,
-        function: str,
+        target: Target,
         document: Buffer,
         kind: int,
-        output: Output | None,
-        index: int | None,
+        output: Output,
+        index: int | None = None,
+        future: Future[Any] | None = None,
+        sink: Sink | None = None,
     ) -> None:
-        self.id = id
-        self.image = image
-        self.limits = limits
-        self.plugin = plugin
-        self.function = function
+        self.target = target
         self.document = document
+        self.size = len(document)
         self.kind = kind
         self.output = output
         self.index = index
-        self.future: Future[Any] = Future()
-        self.claimed = False
-
-    @property
-    def size(self) -> int:
-        """Bytes that the job takes of a worker's window."""
-        return len(self.document)
+        self.future = future
+        self.sink = sink
+        self.claimed = self.dropped = self.ended = False
+        self._value: tuple[int, bytes] = NOTHING
+        self._error: BaseException | None = None
 
     def claim(self) -> bool:
         """Called when the job is handed to a worker. False: it has been cancelled, drop it."""
         if not self.claimed:
-            self.claimed = self.future.set_running_or_notify_cancel()
+            future = self.future
+            self.claimed = not self.dropped if future is None else future.set_running_or_notify_cancel()
         return self.claimed
 
     def cancel(self) -> None:
-        """Cancel the job, which no worker has, and tell those who wait for it."""
-        if not self.claimed and self.future.cancel():
+        """Cancel the job, if no worker has it, and tell those who wait for it."""
+        if self.claimed:
+            return
+        self.dropped = True
+        if self.future is not None and self.future.cancel():
             self.future.set_running_or_notify_cancel()
 
     def fail(self, error: BaseException) -> None:
         """End the job with an error, unless it has ended already."""
-        if not self.claim() or self.future.done():
+        future = self.future
+        if self.ended or not self.claim():
             return
         if isinstance(error, PexecError):
-            error.at(plugin=self.plugin, function=self.function, document=self.index)
-        self.future.set_exception(error)
+            error.at(plugin=self.target.plugin, function=self.target.function, document=self.index)
+        if future is not None:
+            self.ended = True
+            if not future.done():
+                future.set_exception(error)
+        else:
+            self._error = error
+            self.ended = True
+            if self.sink is not None:
+                self.sink.job_ended(self)
 
-    def finish(self, result: Result, content: bytes) -> None:
-        """End the job with what its worker sent, and log what the plugin wrote to its console."""
+    def finish(self, kind: int, content: bytes) -> None:
+        """End the job with the kind and the bytes of its result.
+
+        A map's are decoded by the map's consumer, rather than by a thread that has other results to see to.
+        """
+        future = self.future
+        if future is None:
+            self._value = kind, content
+            self.ended = True
+            if self.sink is not None:
+                self.sink.job_ended(self)
+            return
         try:
-            for level, text in load_console(content[: result.console_length]):
-                console.log(level, "%s", text)
-            payload = content[result.console_length :]
-            if result.status != Status.DONE:
-                self.fail(load_error(payload))
-                return
-            value: Any = (result.kind, payload)
-            if self.output is not None:
-                value = result_value(result.kind, payload, self.output)
+            value = result_value(kind, content, self.output)
         except PexecError as error:
             self.fail(error)
             return
         except Exception as error:
             self.fail(PexecError(f"the result ({len(content)} bytes) cannot be read: {error}"))
             return
-        self.future.set_result(value)
+        self.ended = True
+        if not future.done():
+            future.set_result(value)
+
+    def result(self) -> Any:
+        """Return what a map's job, which has ended, has as its result; or raise its error."""
+        if self._error is not None:
+            raise self._error
+        try:
+            kind, content = self._value
+            return result_value(kind, content, self.output)
+        except PexecError as error:
+            raise error.at(plugin=self.target.plugin, function=self.target.function, document=self.index) from None
+
+    def outcome(self) -> Any:
+        """As `result`, but return a `PexecError` instead of raising it."""
+        try:
+            return self.result()
+        except PexecError as error:
+            return error
+
+    @property
+    def held(self) -> int:
+        """Bytes that the job keeps: its document, and its result once it has ended."""
+        return self.size + len(self._value[1])
 
 
 def frozen(document: Buffer) -> bytes | memoryview:
     """The document as something that nobody changes while it waits."""
+    if isinstance(document, bytes):
+        return document
     if isinstance(document, memoryview) and isinstance(document.obj, bytes):  # read-only views may be of anything
         return document.cast("B")
-    return document if isinstance(document, bytes) else bytes(document)
-
-
-class Request(NamedTuple):
-    """A request as the worker reads it; the payload may be in the ring or in a segment."""
-
-    job: int
-    image: int
-    limits: int
-    kind: int
-    name_length: int
-    segment: int
-
-    def pack(self) -> bytes:
-        """The frame's meta bytes."""
-        return _REQUEST.pack(*self)
-
-    @classmethod
-    def unpack(cls, meta: bytes) -> Request:
-        """Read what `pack` wrote; struct.error if it is something else."""
-        return cls(*_REQUEST.unpack(meta))
-
-
-class Result(NamedTuple):
-    """A result as the parent reads it; the payload may be in the ring or in a segment."""
-
-    job: int
-    status: int
-    kind: int
-    console_length: int
-    segment: int
-
-    def pack(self) -> bytes:
-        """The frame's meta bytes."""
-        return _RESULT.pack(*self)
-
-    @classmethod
-    def unpack(cls, meta: bytes) -> Result:
-        """Read what `pack` wrote; struct.error if it is something else."""
-        return cls(*_RESULT.unpack(meta))
-
-
-def dump_console(records: Sequence[tuple[int, str]]) -> bytes:
-    """Console records of a job as bytes; none are no bytes."""
-    return orjson.dumps(records) if records else b""
-
-
-def load_console(content: bytes) -> list[tuple[int, str]]:
-    """The records that `dump_console` wrote."""
-    return [(int(level), str(text)) for level, text in orjson.loads(content)] if content else []
-
-
-def dump_error(error: PexecError) -> bytes:
-    """An error as bytes; one that cannot be pickled becomes a plain PexecError with the same text."""
-    try:
-        return pickle.dumps(error, protocol=5)
-    except Exception as reason:
-        return pickle.dumps(PexecError(f"{error} (the {type(error).__name__} itself cannot be sent: {reason})"))
-
-
-def load_error(content: bytes) -> PexecError:
-    """The error that `dump_error` wrote. Only this package's errors are unpickled: a worker runs untrusted code."""
-    try:
-        error = _ErrorUnpickler(io.BytesIO(content)).load()
-    except Exception as reason:
-        return PexecError(f"the job failed, and its error cannot be read: {reason}")
-    return error if isinstance(error, PexecError) else PexecError(f"the job failed with {error!r}")
-
-
-class _ErrorUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        found = getattr(errors, name, None) if module == errors.__name__ else None
-        if name == "_rebuild" or (isinstance(found, type) and issubclass(found, PexecError)):
-            return found
-        raise pickle.UnpicklingError(f"{module}.{name} is not an error of parallel_exec")
+    return bytes(document)

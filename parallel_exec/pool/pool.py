@@ -14,19 +14,19 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from types import TracebackType
 from typing import Any
 
-from ..documents import result_value
+from ..documents import prepare
 from ..errors import PexecError
 from ..limits import Limits
 from ..plugin import PluginFunction
 from .core import Core
 from .cpus import usable_cpus
-from .scheduler import WINDOW_JOBS
+from .job import Job, frozen
+from .mapping import Errors, Map
 
 
 class Pool(Executor):
@@ -79,7 +79,16 @@ class Pool(Executor):
             pool is broken, because its workers die one after another.
         """
         _check_function(fn)
-        return self._core.submit(fn, document, output=fn.output)
+        self._core.check_open()
+        future: Future[Any] = Future()
+        try:
+            target = self._core.target(fn)
+            content, kind = prepare(document, fn.input)
+        except PexecError as error:
+            future.set_exception(error.at(plugin=fn.plugin.name, function=fn.name))
+        else:
+            self._core.add([Job(target, frozen(content), kind, fn.output, None, future)])
+        return future
 
     def map(  # type: ignore[override]
         self,
@@ -88,20 +97,25 @@ class Pool(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        ordered: bool = True,
+        errors: Errors = "raise",
     ) -> Iterator[Any]:
-        """Run a plugin's function on every document of an iterable and yield the results in the documents' order.
+        """Run a plugin's function on every document of an iterable and yield the results, lazily.
 
-        Documents are drawn as results are taken: at most `buffersize` are anywhere between the two, so that endless
-        iterables run in bounded memory. The first error ends the iteration; it says which document failed
-        (``error.document``, from 0).
+        Documents are drawn as results are taken, a bounded number ahead, so that endless iterables run in bounded
+        memory. An error says which document failed (``error.document``, from 0).
 
         Args:
             fn: what ``plugin.function(name)`` gave.
             iterables: one iterable of documents.
             timeout: seconds from now within which each result has to be there.
             chunksize: ignored, and here because `Executor.map` has it: a document's way to a worker costs microseconds,
-                and chunks would only make jobs wait for each other.
-            buffersize: most documents drawn and not yet yielded as results; by default 8 per worker.
+                and tiny jobs travel together by themselves, as many as they are short.
+            buffersize: most documents drawn and not yet yielded as results; by default 8 per worker, and more as far as
+                workers would otherwise run out of work, up to 16 MiB of documents and results.
+            ordered: whether the results come in the documents' order, or as they are there.
+            errors: ``"raise"``: the first error ends the iteration; ``"return"``: a `PexecError` is yielded in place of
+                the result of a document that failed.
 
         Raises:
             TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. TimeoutError, from the
@@ -112,13 +126,20 @@ class Pool(Executor):
             raise TypeError(f"map takes one iterable of documents; got {len(iterables)}")
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1 (it has no effect); got {chunksize}")
-        if buffersize is None:
-            buffersize = 2 * WINDOW_JOBS * self._max_workers
-        if buffersize < 1:
+        if buffersize is not None and buffersize < 1:
             raise ValueError(f"buffersize must be at least 1; got {buffersize}")
+        if errors not in ("raise", "return"):
+            raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
         deadline = None if timeout is None else time.monotonic() + timeout
-        run = _Map(self._core, fn, iter(iterables[0]), buffersize)
-        run.fill()
+        run = Map(
+            self._core,
+            fn,
+            iter(iterables[0]),
+            workers=self._max_workers,
+            size=buffersize,
+            ordered=ordered,
+            errors=errors,
+        )
         return run.results(deadline)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -140,64 +161,6 @@ class Pool(Executor):
             self._core.abort()
         self.shutdown(wait=True)
         return None
-
-
-class _Map:
-    """One run of `Pool.map`: the documents in flight, in their order."""
-
-    def __init__(self, core: Core, fn: PluginFunction, documents: Iterator[Any], size: int) -> None:
-        self._core = core
-        self._fn = fn
-        self._documents = documents
-        self._size = size
-        self._next = 0
-        self._yielded = 0
-        self._waiting: deque[Future[Any]] = deque()
-        self._ended = False
-        self._error: Exception | None = None
-
-    def fill(self) -> None:
-        """Draw documents and submit them until `size` are in flight. An error of the iterable waits for its turn."""
-        while not self._ended and len(self._waiting) < self._size:
-            try:
-                document = next(self._documents)
-                future = self._core.submit(self._fn, document, output=None, index=self._next)
-            except StopIteration:
-                self._ended = True
-            except Exception as error:
-                self._ended = True
-                self._error = error
-            else:
-                self._next += 1
-                self._waiting.append(future)
-
-    def results(self, deadline: float | None) -> Iterator[Any]:
-        """Yield the results; when the caller has enough, or on an error, cancel what is still in flight."""
-        duty = self._core.duty
-        try:
-            duty.join(self)
-            while self._waiting:
-                left = None if deadline is None else deadline - time.monotonic()
-                kind, content = duty.wait(self, self._waiting[0], left)
-                self._waiting.popleft()
-                self.fill()
-                # Decoded here rather than by the collector, which has other results to see to.
-                yield self._value(kind, content)
-                self._yielded += 1
-                del content
-            if self._error is not None:
-                raise self._error
-        finally:
-            duty.leave(self)
-            for future in self._waiting:
-                future.cancel()
-
-    def _value(self, kind: int, content: bytes) -> Any:
-        fn = self._fn
-        try:
-            return result_value(kind, content, fn.output)
-        except PexecError as error:
-            raise error.at(plugin=fn.plugin.name, function=fn.name, document=self._yielded) from None
 
 
 def _check_function(fn: object) -> None:

@@ -2,70 +2,53 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import threading
-from typing import NamedTuple
 
 from ..limits import Limits
-from ..plugin import Plugin
-from .channel import Kind, new_segment
-
-
-class Shared(NamedTuple):
-    """One published thing: its bytes in a segment, and under which kind and number workers are given it."""
-
-    kind: Kind
-    ident: int
-    fd: int
-    size: int
-
-    @classmethod
-    def publish(cls, kind: Kind, ident: int, content: bytes) -> Shared:
-        """Put the content into shared memory.
-
-        Raises:
-            OSError: there is no memory or no descriptor left.
-        """
-        return cls(kind, ident, *new_segment((content,)))
+from ..plugin import Plugin, PluginFunction
+from .channel import Kind, Shared
+from .job import Target
 
 
 class Publisher:
-    """The images and limits of a pool by their numbers. Usable by any thread.
+    """The images and limits of a pool, and the functions that use them. Usable by any thread.
 
     Attributes:
-        limits: the pool's limits.
+        least_patience_s: no target's `patience_s` is less.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._lock = threading.Lock()
-        self._images: dict[int, Shared] = {}
-        self._ids: dict[str, int] = {}
-        self.limits = Shared.publish(Kind.LIMITS, 1, pickle.dumps(limits))
-        self._open = [self.limits.fd]
+        self._images: dict[str, Shared] = {}
+        self._targets: dict[tuple[str, str], Target] = {}
+        self.least_patience_s = math.inf if limits.time_s is None else limits.time_s + limits.grace_s
+        self._limits = Shared.publish(Kind.LIMITS, 1, pickle.dumps(limits))
+        self._open = [self._limits.fd]
 
-    def publish(self, plugin: Plugin) -> int:
-        """Return the number of the plugin's image; it is captured and published if that has not been done.
+    def target(self, function: PluginFunction) -> Target | None:
+        """Return the function as a target for jobs, if it has been published."""
+        return self._targets.get((function.plugin.digest, function.name))
+
+    def publish(self, function: PluginFunction) -> Target:
+        """Return the function as a target for jobs; its plugin is captured and published if that has not been done.
 
         Raises:
             PluginError: the plugin cannot be loaded.
         """
-        ident = self._ids.get(plugin.digest)
-        if ident is not None:
-            return ident
+        plugin = function.plugin
         with self._lock:
-            ident = self._ids.get(plugin.digest)
-            if ident is None:
-                ident = len(self._images) + 1
-                shared = Shared.publish(Kind.IMAGE, ident, plugin.image().to_bytes())
-                self._open.append(shared.fd)
-                self._images[ident] = shared
-                self._ids[plugin.digest] = ident
-        return ident
+            image = self._images.get(plugin.digest) or self._publish(plugin)
+            target = Target(image, self._limits, plugin.name, function.name, self.least_patience_s)
+            return self._targets.setdefault((plugin.digest, function.name), target)
 
-    def image(self, ident: int) -> Shared:
-        """Return the image with this number."""
-        return self._images[ident]
+    def _publish(self, plugin: Plugin) -> Shared:
+        image = Shared.publish(Kind.IMAGE, len(self._images) + 1, plugin.image().to_bytes())
+        self._open.append(image.fd)
+        self._images[plugin.digest] = image
+        return image
 
     def close(self) -> None:
         """Give the memory back; workers that have it mapped keep it. Calling it again does nothing."""

@@ -18,9 +18,9 @@ from __future__ import annotations
 import platform
 import struct
 import threading
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 Buffer = bytes | bytearray | memoryview
 
@@ -29,6 +29,7 @@ _TAIL, _HEAD, _ASLEEP = 0, 8, 16  # indices of 8-byte words
 _ALIGN = 64
 _FRAME = struct.Struct("<IHHIQ")  # crc32, kind, meta length, payload length, sequence
 _CHECKED = struct.Struct("<HHIQ")  # the same without the checksum
+_CRC = struct.Struct("<I")
 SKIP = 0xFFFF
 
 # x86 keeps the order of loads among themselves and of stores among themselves; only a load may overtake a store.
@@ -88,6 +89,7 @@ class Ring:
         if capacity < 4096 or capacity & (capacity - 1):
             raise ValueError(f"a ring needs {HEADER_BYTES} bytes and a power of two from 4096; got {len(region)}")
         self.capacity = capacity
+        self._mask = capacity - 1
         # Of a view cast to "Q" CPython writes an item with one 8-byte store; struct's "<Q" would store byte by byte.
         self._words = region[:HEADER_BYTES].cast("Q")
         self._data = region[HEADER_BYTES:]
@@ -115,11 +117,13 @@ class Ring:
             parts: the payload, joined.
             reserve: bytes that have to stay free behind the frame.
         """
-        size = sum(map(len, parts))
-        need = _aligned(_FRAME.size + len(meta) + size)
-        tail = self._words[_TAIL]
-        free = self.capacity - self._used(tail, self._words[_HEAD])
-        start = tail & (self.capacity - 1)
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        meta_length = len(meta)
+        need = (_FRAME.size + meta_length + size + _ALIGN - 1) & -_ALIGN
+        words, data = self._words, self._data
+        tail = words[_TAIL]
+        free = self.capacity - self._used(tail, words[_HEAD])
+        start = tail & self._mask
         skipped = 0 if need <= self.capacity - start else self.capacity - start
         if skipped + need + reserve > free:
             return False
@@ -128,11 +132,12 @@ class Ring:
             start = 0
         at = self._put_header(start, kind, meta, size, tail + skipped)
         for part in parts:
-            self._data[at : at + len(part)] = part
-            at += len(part)
+            end = at + len(part)
+            data[at:end] = part
+            at = end
         if not _ORDERED:
             self._fence()
-        self._words[_TAIL] = tail + skipped + need
+        words[_TAIL] = tail + skipped + need
         return True
 
     def peer_sleeps(self) -> bool:
@@ -141,13 +146,17 @@ class Ring:
         return self._words[_ASLEEP] != 0
 
     def _put_header(self, start: int, kind: int, meta: bytes, size: int, sequence: int) -> int:
-        crc = zlib.crc32(meta, zlib.crc32(_CHECKED.pack(kind, len(meta), size, sequence)))
-        _FRAME.pack_into(self._data, start, crc, kind, len(meta), size, sequence)
-        at = start + _FRAME.size
-        self._data[at : at + len(meta)] = meta
-        return at + len(meta)
+        checked = _CHECKED.pack(kind, len(meta), size, sequence) + meta
+        at = start + 4 + len(checked)
+        self._data[start:at] = _CRC.pack(crc32(checked)) + checked
+        return at
 
     # Consumer
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is something to read."""
+        return self._words[_TAIL] != self._words[_HEAD]
 
     def read(self) -> Frame | None:
         """Return the oldest frame without taking it out, or None if there is none.
@@ -200,18 +209,14 @@ class Ring:
         return used
 
     def _frame(self, position: int, used: int) -> Frame:
-        start = position & (self.capacity - 1)
-        crc, kind, meta_length, size, sequence = _FRAME.unpack_from(self._data, start)
-        at = start + _FRAME.size
-        total = _aligned(_FRAME.size + meta_length + size)
+        data = self._data
+        start = position & self._mask
+        crc, kind, meta_length, size, sequence = _FRAME.unpack_from(data, start)
+        at = start + _FRAME.size + meta_length
+        total = (_FRAME.size + meta_length + size + _ALIGN - 1) & -_ALIGN
         if sequence != position or total > used or start + total > self.capacity:
             raise RingCorrupted(f"no frame at {position}: sequence {sequence}, {total} of {used} bytes")
-        meta = bytes(self._data[at : at + meta_length])
-        if zlib.crc32(meta, zlib.crc32(_CHECKED.pack(kind, meta_length, size, sequence))) != crc:
+        checked = bytes(data[start + 4 : at])
+        if crc32(checked) != crc:
             raise RingCorrupted(f"wrong checksum of the frame at {position}")
-        at += meta_length
-        return Frame(kind, meta, self._data[at : at + size], position + total)
-
-
-def _aligned(size: int) -> int:
-    return (size + _ALIGN - 1) & -_ALIGN
+        return Frame(kind, checked[_CHECKED.size :], data[at : at + size], position + total)

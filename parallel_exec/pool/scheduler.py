@@ -2,19 +2,25 @@
 
 Jobs wait in one queue, and every worker has a small window of jobs in flight: large enough that it finds the next job
 when it ends one, small enough that little is stuck behind a slow job, that cancelling works for nearly everything, and
-that a dying worker has little to hand back.
+that a dying worker has little to hand back. Jobs travel in batches: one job, or several tiny ones.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
-WINDOW_JOBS = 4
-# More than two jobs only as far as they lie in the worker's ring; two, so that the next is there when one ends.
+from .job import Target
+
+# Batches in flight per worker, and where among them the worker is to announce what it has done, so that it still has
+# work while it is sent more.
+WINDOW_BATCHES = 4
+# More than two batches only as far as they lie in the worker's ring; two, so that the next is there when one ends.
 WINDOW_BYTES = 400 << 10
 PAIR_BYTES = 8 << 20
+# Documents that travel together are tiny: a job with one of 16 KiB takes longer than a batch's own costs.
+BATCH_BYTES = 16 << 10
 
 # Deaths of workers with no job finished in between, and each within so many seconds of the one before.
 CRASHES_PER_WORKER = 2
@@ -26,9 +32,11 @@ class Task(Protocol):
     """What the scheduler has to know of a job."""
 
     @property
-    def id(self) -> int: ...
-    @property
     def size(self) -> int: ...
+    @property
+    def kind(self) -> int: ...
+    @property
+    def target(self) -> Target: ...
     @property
     def claimed(self) -> bool: ...
     def claim(self) -> bool: ...
@@ -37,32 +45,50 @@ class Task(Protocol):
 T = TypeVar("T", bound=Task)
 
 
+class Batch(Generic[T]):
+    """Jobs of one target that travel together.
+
+    Attributes:
+        worker: whom they are handed to.
+        sequence: the first one's number among all jobs of that worker; the others follow.
+        quiet: whether the worker need not announce their results if it has more to do.
+        alone: whether the worker had nothing to do before.
+    """
+
+    __slots__ = ("alone", "jobs", "quiet", "sequence", "worker")
+
+    def __init__(self, worker: int, sequence: int) -> None:
+        self.worker = worker
+        self.sequence = sequence
+        self.quiet = self.alone = False
+        self.jobs: list[T] = []
+
+
 class Window(Generic[T]):
-    """One worker's jobs in flight, in the order in which they were handed to it."""
+    """One worker's jobs in flight, by their sequence, in the order in which they were handed to it."""
 
-    __slots__ = ("bytes", "jobs", "open")
+    __slots__ = ("bytes", "ends", "jobs", "next", "open", "stalled", "worker")
 
-    def __init__(self) -> None:
-        self.jobs: OrderedDict[int, T] = OrderedDict()
+    def __init__(self, worker: int) -> None:
+        self.worker = worker
+        self.jobs: dict[int, T] = {}
+        self.ends: deque[int] = deque()  # the sequence behind each batch
         self.bytes = 0
+        self.next = 1
         self.open = True
+        self.stalled = False  # jobs were taken back from it, and it has not ended one since
 
     def has_room(self, size: int) -> bool:
         """Whether one more job of this size fits; a job of any size fits an empty window."""
-        if not self.open or not self.jobs:
-            return self.open
-        return len(self.jobs) < WINDOW_JOBS and self.bytes + size <= (
-            WINDOW_BYTES if len(self.jobs) > 1 else PAIR_BYTES
+        if not self.open or self.stalled or not self.jobs:
+            return self.open and not self.stalled
+        return len(self.ends) < WINDOW_BATCHES and self.bytes + size <= (
+            WINDOW_BYTES if len(self.ends) > 1 else PAIR_BYTES
         )
 
-    def put(self, job: T) -> None:
-        """Count the job in."""
-        self.jobs[job.id] = job
-        self.bytes += job.size
-
-    def take(self, job_id: int) -> T | None:
+    def take(self, sequence: int) -> T | None:
         """Count the job out and return it, if it is here."""
-        job = self.jobs.pop(job_id, None)
+        job = self.jobs.pop(sequence, None)
         if job is not None:
             self.bytes -= job.size
         return job
@@ -70,13 +96,14 @@ class Window(Generic[T]):
 
 class Scheduler(Generic[T]):
     """Guarantees: a job is in the queue or in exactly one window until it is finished, failed, cancelled or drained;
-    jobs leave the queue in the order they came, and those of a lost worker go back to its front, in their order.
+    jobs leave the queue in the order they came, and those of a lost or a busy worker go back to its front, in their
+    order.
     """
 
     def __init__(self) -> None:
         self._queue: deque[T] = deque()
         self._windows: dict[int, Window[T]] = {}
-        self._assigning: tuple[int, T] | None = None
+        self._assigning: Batch[T] | None = None
         self._crashes = 0
         self._last_crash = 0.0
 
@@ -87,67 +114,160 @@ class Scheduler(Generic[T]):
 
     def add_worker(self, worker: int) -> None:
         """A worker is there to take jobs."""
-        self._windows[worker] = Window()
+        self._windows[worker] = Window(worker)
 
-    def add(self, job: T) -> None:
-        """A job waits."""
-        self._queue.append(job)
+    def add(self, jobs: Sequence[T]) -> None:
+        """Jobs wait."""
+        self._queue.extend(jobs)
 
     def close_window(self, worker: int) -> None:
         """The worker is to get no more jobs; it is about to be lost."""
         self._windows[worker].open = False
 
-    def assign(self) -> Iterator[tuple[int, T]]:
-        """Move jobs from the queue to the windows with the least in them, yielding each as (worker, job), until nothing
-        waits or no window has room. Cancelled jobs are dropped.
+    def assign(self) -> Iterator[Batch[T]]:
+        """Move jobs from the queue to the windows with the least in them, yielding batch by batch, until nothing waits
+        or no window has room. Cancelled jobs are dropped.
 
         When an exception ends the loop over this, whatever it is and wherever it hit, `undo` makes the books right
         again.
         """
-        while self._queue:
-            job = self._queue[0]
-            worker = self._emptiest(job.size)
-            if worker is None:
+        queue = self._queue
+        while queue:
+            job = queue[0]
+            window = self._emptiest(job.size)
+            if window is None:
                 return
             if not job.claim():
-                self._queue.popleft()
+                queue.popleft()
                 continue
-            self._assigning = worker, job
-            self._queue.popleft()
-            self._windows[worker].put(job)
-            yield worker, job
+            batch: Batch[T] = Batch(window.worker, window.next)
+            jobs, target = batch.jobs, job.target
+            self._assigning = batch
+            jobs.append(job)
+            queue.popleft()
+            size = job.size
+            if target.batch > 1 and size < BATCH_BYTES:
+                size = self._fill(batch, size)
+            window.next += len(jobs)
+            window.ends.append(window.next)
+            window.bytes += size
+            if len(jobs) == 1:
+                window.jobs[batch.sequence] = job
+            else:
+                window.jobs.update(zip(range(batch.sequence, window.next), jobs, strict=True))
+            # Two of four are announced: then there are two more in the worker's window.
+            batch.alone = len(window.jobs) == len(jobs)
+            batch.quiet = target.quiet and len(window.ends) % 2 == 1
+            yield batch
             self._assigning = None
 
+    def _fill(self, batch: Batch[T], size: int) -> int:
+        """Add jobs of the same target, as long as they are tiny; return the bytes of all."""
+        queue, jobs = self._queue, batch.jobs
+        target, kind = jobs[0].target, jobs[0].kind
+        most = min(target.batch, len(queue) // len(self._windows) + 1)  # a few jobs are for all workers, too
+        while queue and len(jobs) < most:
+            job = queue[0]
+            if job.target is not target or job.kind != kind or size + job.size > BATCH_BYTES:
+                break
+            if job.claim():
+                jobs.append(job)
+                size += job.size
+            queue.popleft()
+        return size
+
     def undo(self) -> None:
-        """The job that `assign` yielded last was not handed over, or nobody knows: it comes first again."""
-        if self._assigning is None:
+        """The batch that `assign` yielded last was not handed over, or nobody knows: its jobs come first again."""
+        batch = self._assigning
+        if batch is None:
             return
-        worker, job = self._assigning
-        window = self._windows.get(worker)
-        if window is not None and window.jobs.pop(job.id, None) is not None:
+        jobs = batch.jobs
+        window = self._windows.get(batch.worker)
+        if window is not None:
+            behind = batch.sequence + len(jobs)
+            for sequence in range(batch.sequence, behind):
+                window.jobs.pop(sequence, None)
+            while window.ends and window.ends[-1] > batch.sequence:
+                window.ends.pop()
             window.bytes = sum(each.size for each in window.jobs.values())
-        if not self._queue or self._queue[0] is not job:
-            self._queue.appendleft(job)
+            window.next = max(window.next, behind)  # never used twice: it may have been sent
+        if self._queue and jobs and self._queue[0] is jobs[-1]:
+            jobs.pop()
+        self._queue.extendleft(reversed(jobs))
         self._assigning = None
 
-    def finished(self, worker: int, job_id: int) -> T | None:
-        """The worker has ended the job, well or badly. None: it never had it, or it has been counted out already."""
+    def finished(self, worker: int, sequence: int, count: int) -> list[T | None]:
+        """The worker has ended so many jobs from this sequence on, well or badly. None: it never had that one, or it
+        has been counted out already.
+        """
         window = self._windows.get(worker)
-        job = window.take(job_id) if window is not None else None
-        if job is not None:
+        if window is None:
+            return [None] * count
+        jobs = [window.take(number) for number in range(sequence, sequence + count)]
+        ends = window.ends
+        while ends and ends[0] <= sequence + count:
+            ends.popleft()
+        window.stalled = False
+        if jobs[0] is not None:
             self._crashes = 0
-        return job
+        return jobs
+
+    def job(self, worker: int, sequence: int) -> T | None:
+        """The job with this sequence, if it is in flight at the worker."""
+        window = self._windows.get(worker)
+        return None if window is None else window.jobs.get(sequence)
+
+    def first(self, worker: int) -> T | None:
+        """The first job in flight at the worker."""
+        return next(iter(self._windows[worker].jobs.values()), None)
+
+    def requeue(self, jobs: Sequence[T]) -> None:
+        """Jobs that had been handed over come first again, in their order."""
+        self._queue.extendleft(reversed(jobs))
+
+    @property
+    def hungry(self) -> bool:
+        """Whether a worker could do with more jobs than wait."""
+        return not self._queue and any(
+            window.open and len(window.ends) < WINDOW_BATCHES // 2 for window in self._windows.values()
+        )
+
+    def starving(self) -> bool:
+        """Whether a worker has nothing to do while another one has more than a job."""
+        if self._queue or len(self._windows) < 2:
+            return False
+        counts = [len(window.jobs) for window in self._windows.values() if window.open]
+        return 0 in counts and max(counts) > 1
+
+    def take_back(self, worker: int, running: int) -> None:
+        """Take back from a busy worker, which has been told, what it has not begun.
+
+        Args:
+            worker: its id.
+            running: the sequence that it has begun last.
+        """
+        window = self._windows[worker]
+        later = [sequence for sequence in window.jobs if sequence > running]
+        self.requeue([job for job in map(window.take, later) if job is not None])
+        window.ends.clear()
+        window.ends.append(running + 1)
+        window.stalled = True
+
+    def busiest(self) -> tuple[int, int]:
+        """The worker with the most jobs in flight, and the sequence of the last of them."""
+        worker = max(self._windows, key=lambda worker: len(self._windows[worker].jobs))
+        return worker, self._windows[worker].next - 1
 
     def lost(self, worker: int, running: int) -> T | None:
         """The worker is dead. Requeue what it had not started and return the job that it was running, if it was.
 
         Args:
             worker: its id.
-            running: id of the job it was running, 0 for none.
+            running: the sequence that it has begun last, 0 for none.
         """
         window = self._windows.pop(worker)
         failed = window.take(running)
-        self._queue.extendleft(reversed(window.jobs.values()))
+        self.requeue(list(window.jobs.values()))
         return failed
 
     def count_crash(self, now: float) -> None:
@@ -168,15 +288,18 @@ class Scheduler(Generic[T]):
     def drain(self) -> list[T]:
         """Remove all jobs, those in flight first, and return them."""
         jobs = [job for window in self._windows.values() for job in window.jobs.values()]
-        for worker in self._windows:
-            self._windows[worker] = Window()
+        for window in self._windows.values():
+            window.jobs.clear()
+            window.ends.clear()
+            window.bytes = 0
         jobs.extend(self._queue)
         self._queue.clear()
         return jobs
 
-    def _emptiest(self, size: int) -> int | None:
-        best, least = None, WINDOW_JOBS
-        for worker, window in self._windows.items():
-            if len(window.jobs) < least and window.has_room(size):
-                best, least = worker, len(window.jobs)
+    def _emptiest(self, size: int) -> Window[T] | None:
+        best, least = None, WINDOW_BATCHES
+        for window in self._windows.values():
+            batches = len(window.ends)
+            if batches < least and window.has_room(size):
+                best, least = window, batches
         return best

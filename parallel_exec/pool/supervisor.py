@@ -1,230 +1,230 @@
-"""The parent's side of the pool's processes: the zygote, and each worker from its fork to its burial."""
+"""The supervisor: starts the zygote and the workers, has those killed that cannot be trusted or whose job is overdue,
+and buries and replaces the dead.
+
+Everything here runs with the pool's lock held, most of it in the collector's thread. What a death means for a job is
+appended to `losses`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import signal
-import struct
-import subprocess
-import sys
-from enum import Enum
+import time
+from collections.abc import Callable
 
-from .bell import new_bell, ring_bell
-from .block import BLOCK_BYTES, RESERVE, Block
-from .channel import Channel, Kind, ProtocolError, Record, new_memory, new_segment, read_segment
-from .job import REQUEST, Job, Request, Result
-from .publisher import Shared
-from .ring import RingCorrupted
+from ..errors import JobTimeout, PexecError, WorkerCrashed
+from .bell import new_bell, silence_bell
+from .channel import Kind, ProtocolError
+from .job import Job
+from .poller import Poller
+from .processes import Worker, WorkerState, Zygote, exit_text, how_it_died
+from .scheduler import Scheduler
 
-_BOOTSTRAP = (
-    "import sys; sys.path[:] = sys.argv[3:]; "
-    "from parallel_exec.pool.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
-)
+_DOOMED = (WorkerState.CONDEMNED, WorkerState.OVERDUE)
 
 
-class WorkerState(Enum):
-    """Where a worker is in its life, as its parent knows it. See README.md for the transitions."""
-
-    STARTING = "the zygote has been asked to fork it; its ring takes requests already"
-    RUNNING = "its process exists"
-    CONDEMNED = "it broke the protocol: it gets no more jobs and is being killed; its exit is awaited"
-    DEAD = "its exit is known; its memory and descriptors are given back"
-
-
-class Worker:
-    """One worker: its shared memory, its descriptors, and what it has been sent.
+class Supervisor:
+    """The processes of a pool.
 
     Attributes:
-        id: number in its pool, never used twice.
-        state: see `WorkerState`.
-        pid: its process id, or None before the zygote has told it.
-        fault: what it did to be condemned, or "".
+        workers: those that are not buried, by their number.
+        broken: why the pool cannot go on, or None.
+        losses: jobs that their workers' deaths have ended, and the errors; whoever holds the lock takes them.
+
+    Args:
+        wanted: number of workers.
+        take: takes the results that a worker has sent.
     """
 
-    def __init__(self, id: int) -> None:
-        self.id = id
-        self.state = WorkerState.STARTING
-        self.pid: int | None = None
-        self.fault = ""
-        self._known: set[tuple[Kind, int]] = set()
-        self._segments: dict[int, Record] = {}
-        # The worker's ends, open here until they are on their way to it.
-        self._theirs: list[int] = []
-        memory = new_memory(BLOCK_BYTES)
-        try:
-            self.block = Block(memory)
-        except BaseException:
-            os.close(memory)
-            raise
-        self._theirs.append(memory)
-        self.request_bell, theirs = new_bell()
-        self._theirs.append(theirs)
-        self.result_bell, theirs = new_bell()
-        self._theirs.append(theirs)
-        self.control, control = Channel.pair()
-        self._theirs.append(control.socket.detach())
+    def __init__(self, wanted: int, scheduler: Scheduler[Job], poller: Poller, take: Callable[[Worker], None]) -> None:
+        self.workers: dict[int, Worker] = {}
+        self.broken: str | None = None
+        self.losses: list[tuple[Job, PexecError]] = []
+        self._wanted = wanted
+        self._scheduler = scheduler
+        self._poller = poller
+        self._take = take
+        self._last_worker = 0
+        self._bell, self._ringing = new_bell()
+        self._poller.register(self._bell, self.silence)
+        self._zygote: Zygote | None = None
 
-    def fork(self, zygote: Channel) -> None:
-        """Ask the zygote for the process."""
-        try:
-            zygote.send(Kind.FORK, self.id, 0, self._theirs)
-        finally:
-            self._close_theirs()
-
-    def send(self, job: Job, image: Shared, limits: Shared) -> None:
-        """Hand the job over: into the ring, or, if it has no room there, in a segment.
+    def start_zygote(self) -> None:
+        """Start the process that forks the workers.
 
         Raises:
-            OSError: there is no memory or no descriptor left for a segment. The worker's death is no error here: its
-                exit will be reported, and the job is still in its window.
+            OSError: it cannot be started.
         """
-        try:
-            for shared in (image, limits):
-                if (shared.kind, shared.ident) not in self._known:
-                    self.control.send(shared.kind, shared.ident, shared.size, (shared.fd,))
-                    self._known.add((shared.kind, shared.ident))
-            name = job.function.encode("utf-8", "surrogatepass")
-            request = Request(job.id, job.image, job.limits, job.kind, len(name), 0)
-            ring = self.block.requests
-            if not ring.write(REQUEST, request.pack(), (name, job.document), reserve=RESERVE):
-                fd, size = new_segment((name, job.document))
-                try:
-                    self.control.send(Kind.SEGMENT, job.id, size, (fd,))
-                finally:
-                    os.close(fd)
-                if not ring.write(REQUEST, request._replace(segment=size).pack()):
-                    raise RingCorrupted("no room for a request that is in the window")
-            if ring.peer_sleeps():
-                ring_bell(self.request_bell)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
+        self._zygote = zygote = Zygote()
+        self._poller.register(zygote.channel.fileno(), self._on_zygote)
 
-    def receive(self) -> bool:
-        """Take in a record, if there is one. False: the worker's end is closed.
+    def start_workers(self) -> None:
+        """Start as many workers as are missing; the doomed count as gone.
 
         Raises:
-            ProtocolError: it is nothing that a worker sends.
+            OSError: there is no memory or no descriptor left.
         """
+        assert self._zygote is not None, "start_zygote comes first"
+        while sum(worker.state not in _DOOMED for worker in self.workers.values()) < self._wanted:
+            self._last_worker += 1
+            worker = Worker(self._last_worker, self._ringing)
+            self.workers[worker.id] = worker
+            self._scheduler.add_worker(worker.id)
+            self._poller.register(worker.control.fileno(), lambda worker=worker: self._on_control(worker))  # type: ignore[misc]
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
+                worker.fork(self._zygote.channel)
+
+    def silence(self) -> None:
+        """Silence the doorbell that all workers ring for their results."""
+        silence_bell(self._bell)
+
+    def condemn(self, worker: Worker, fault: str, state: WorkerState = WorkerState.CONDEMNED) -> None:
+        """Have a worker killed that is of no more use; its exit will be reported."""
+        if worker.state not in _DOOMED:
+            worker.state = state
+            worker.fault = fault
+            self._scheduler.close_window(worker.id)
+            assert self._zygote is not None
+            self._zygote.kill(worker)
+
+    def condemn_all(self, fault: str) -> None:
+        """Have all workers killed, and begin with new ones."""
+        for worker in self.workers.values():
+            self.condemn(worker, fault)
+
+    def next_due(self) -> float:
+        """The time of `time.monotonic` before which none of the jobs in flight is overdue; infinite: never."""
+        return min(map(self._due, self.workers.values()), default=math.inf)
+
+    def overdue(self, now: float) -> list[Worker]:
+        """The workers that should have ended a job by now, deadline and grace included."""
+        return [worker for worker in self.workers.values() if self._due(worker) <= now]
+
+    def kill_overdue(self, now: float) -> None:
+        """Kill the workers that outlived their job's deadline by the grace: a native loop that never polls, or a
+        stopped process. Replacements start at once.
+        """
+        for worker in self.overdue(now):
+            self.condemn(worker, "its job outlived deadline and grace", WorkerState.OVERDUE)
+            self.replace()
+
+    def _due(self, worker: Worker) -> float:
+        if worker.state in _DOOMED:
+            return math.inf
+        job = self._scheduler.job(worker.id, worker.block.running)
+        if job is not None:
+            return max(worker.since, worker.block.started_s) + job.target.patience_s
+        job = self._scheduler.first(worker.id)  # not begun yet: the worker may have been stopped
+        return math.inf if job is None else worker.since + job.target.patience_s
+
+    def take_losses(self) -> list[tuple[Job, PexecError]]:
+        """Return `losses`, and begin new ones."""
+        losses, self.losses = self.losses, []
+        return losses
+
+    def replace(self, *, zygote: bool = False) -> None:
+        """Start what is missing; if that is impossible, the pool is broken."""
         try:
-            record = self.control.receive(wait=False)
-        except BlockingIOError:
-            return True
-        if record is None:
-            return False
-        if record.kind is not Kind.SEGMENT or len(record.fds) != 1:
-            record.close()
-            raise ProtocolError(f"a worker cannot send the record {record.kind.name}")
-        self._segments[record.ident] = record
-        return True
+            if zygote:
+                self.start_zygote()
+            self.start_workers()
+        except OSError as error:
+            self.broken = f"the pool cannot start another worker: {error}"
 
-    def take_results(self) -> tuple[list[tuple[Result, bytes]], str]:
-        """Take what is in the result ring out of it; with it, what is wrong with the rest of it, or ""."""
-        ring = self.block.results
-        taken: list[tuple[Result, bytes]] = []
-        try:
-            while (frame := ring.read()) is not None:
-                result = Result.unpack(frame.meta)
-                segment = result.segment
-                taken.append((result, self._take_segment(result.job, segment) if segment else bytes(frame.payload)))
-                ring.release(frame)
-        except (RingCorrupted, ProtocolError, struct.error) as error:
-            return taken, str(error)
-        return taken, ""
-
-    def _take_segment(self, job: int, size: int) -> bytes:
-        """Return the result that the worker sent in a segment before it wrote the frame that says so."""
-        while job not in self._segments:
-            known = len(self._segments)
-            if not self.receive() or len(self._segments) == known:
-                raise ProtocolError("a result without its segment")
-        record = self._segments.pop(job)
-        try:
-            return read_segment(record.fds[0], size)
-        finally:
-            record.close()
-
-    def wake(self) -> None:
-        """Ring the worker's bell, whether it sleeps or not."""
-        ring_bell(self.request_bell)
-
-    def bury(self) -> None:
-        """The process is gone: give memory and descriptors back."""
-        if self.state is WorkerState.DEAD:
-            return
-        self.state = WorkerState.DEAD
-        self._close_theirs()
-        for record in self._segments.values():
-            record.close()
-        self.control.close()
-        os.close(self.request_bell)
-        os.close(self.result_bell)
-        self.block.close()
-
-    def _close_theirs(self) -> None:
-        while self._theirs:
-            os.close(self._theirs.pop())
-
-
-class Zygote:
-    """The parent's side of the zygote: the process and the connection to it.
-
-    Attributes:
-        fertile: whether it has forked a worker yet; one that dies before that will not do better next time.
-    """
-
-    def __init__(self) -> None:
-        if not sys.executable:
-            raise RuntimeError("a pool needs sys.executable, the Python interpreter to start; this program has none")
-        if os.name != "posix":
-            raise RuntimeError("a pool of processes needs Linux or macOS: it forks its workers")
-        self.fertile = False
-        self.channel, theirs = Channel.pair()
-        try:
-            self._process = subprocess.Popen(
-                # -P: no module in the working directory can stand in for one that is imported before sys.path is set.
-                [sys.executable, "-P", "-c", _BOOTSTRAP, str(theirs.fileno()), str(os.getpid()), *map(str, sys.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                process_group=0,  # the terminal's Ctrl-C does not reach it, not even before it can ignore it
-            )
-        except BaseException:
-            self.channel.close()
-            raise
-        finally:
-            theirs.close()
-
-    def kill(self, worker: Worker) -> None:
-        """Have the worker killed; does nothing if it is dead."""
-        with contextlib.suppress(OSError):  # the zygote is dead, and the worker with it
-            self.channel.send(Kind.KILL, worker.id)
-
-    def stop(self) -> int:
-        """Have all workers killed and the zygote end; return its exit code. No process is left when this returns."""
-        self.channel.close()
-        return self._process.wait()
+    def close(self) -> None:
+        """End all processes and give back what they used. Calling it again does nothing."""
+        if self._zygote is not None:
+            self._zygote.stop()
+        self._close_descriptors()
 
     def forget(self) -> None:
-        """In a fork of the pool's process, whose child the zygote is not: let go of it."""
-        self.channel.close()
-        self._process.returncode = 0
+        """In a fork of the pool's process: let go of the copies of the descriptors."""
+        if self._zygote is not None:
+            self._zygote.forget()
+        self._close_descriptors()
 
+    def _close_descriptors(self) -> None:
+        # Nothing is closed twice: a number that was closed may be another file's by then.
+        for worker in self.workers.values():
+            worker.bury()
+        self.workers.clear()
+        fds, self._bell, self._ringing = {self._bell, self._ringing} - {-1}, -1, -1
+        for fd in fds:
+            os.close(fd)
 
-def how_it_died(status: int) -> str:
-    """What a process's wait status says, in words.
+    # Events
 
-    >>> how_it_died(9), how_it_died(3 << 8)
-    ('killed by SIGKILL', 'exited with code 3')
-    """
-    return exit_text(os.waitstatus_to_exitcode(status))
+    def _on_control(self, worker: Worker) -> None:
+        # Another event of the same round may have been its burial; its descriptors are other files' then.
+        if worker.state is WorkerState.DEAD:
+            return
+        try:
+            if worker.receive():
+                return
+            fault = ""
+        except ProtocolError as error:
+            fault = str(error)
+        self._poller.unregister(worker.control.fileno())
+        self.condemn(worker, fault)  # without a fault it is dying; should it not, it is of no use without this
 
+    def _on_zygote(self) -> None:
+        assert self._zygote is not None
+        record = self._zygote.channel.receive()
+        if record is None:
+            self._zygote_died(self._zygote)
+            return
+        worker = self.workers.get(record.ident)
+        if worker is None:
+            return
+        match record.kind:
+            case Kind.FORKED:
+                self._zygote.fertile = True
+                worker.pid = record.value
+                if worker.state is WorkerState.STARTING:
+                    worker.state = WorkerState.RUNNING
+            case Kind.EXITED:
+                self._worker_died(worker, how_it_died(record.value))
+            case Kind.NOT_FORKED:
+                self._worker_died(worker, f"it could not be forked: {os.strerror(record.value)}")
 
-def exit_text(code: int) -> str:
-    """The same of an exit code, negative for a signal."""
-    if code >= 0:
-        return f"exited with code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+    def _worker_died(self, worker: Worker, how: str) -> None:
+        self._take(worker)  # what it finished before it died is finished
+        overdue = worker.state is WorkerState.OVERDUE
+        self._bury(worker, how)
+        if not overdue:
+            self._scheduler.count_crash(time.monotonic())
+        if self._scheduler.hopeless(self._wanted):
+            self.broken = f"the pool gives up: its workers die one after another; the last one: {how}"
+        else:
+            self.replace()
+
+    def _zygote_died(self, zygote: Zygote) -> None:
+        self._poller.unregister(zygote.channel.fileno())
+        how = exit_text(zygote.stop())
+        for worker in list(self.workers.values()):
+            self._take(worker)
+            self._bury(worker, f"killed with the pool's zygote ({how})")
+        self._scheduler.count_crash(time.monotonic())
+        if not zygote.fertile or self._scheduler.hopeless(self._wanted):
+            self.broken = f"the pool cannot start workers: its zygote died ({how}); see what it wrote to stderr"
+        else:
+            self.replace(zygote=True)
+
+    def _bury(self, worker: Worker, how: str) -> None:
+        job = self._scheduler.lost(worker.id, worker.block.running)
+        del self.workers[worker.id]
+        self._poller.unregister(worker.control.fileno())
+        if job is not None:
+            self.losses.append((job, self._loss(worker, job, how)))
+        worker.bury()
+
+    def _loss(self, worker: Worker, job: Job, how: str) -> PexecError:
+        if worker.state is WorkerState.OVERDUE:
+            return JobTimeout(
+                f"still running {job.target.patience_s:g} s after its start, Limits.time_s and Limits.grace_s "
+                "together, in code that looks at no deadline; its worker was killed"
+            )
+        if worker.fault:
+            how = f"{how} by the pool: {worker.fault}"
+        return WorkerCrashed(f"the worker died while it ran the job: {how}")

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict
 
@@ -25,11 +26,15 @@ from ..sandbox import MemoryImage, Sandbox
 from .bell import ring_bell, silence_bell
 from .block import RESERVE, Block
 from .channel import Channel, Kind, ProtocolError, Record, new_segment, read_segment
-from .job import RESULT, Request, Result, Status, dump_console, dump_error
-from .ring import Frame, RingCorrupted
+from .messages import REPORT, Entry, Report, Request, Status, dump_console, dump_error
+from .ring import Buffer, Frame, RingCorrupted
 
 KEPT_SANDBOXES = 8
+KEPT_NAMES = 256
 EXIT_BROKEN = 70  # the worker found what its parent cannot have sent
+# A report is sent when the jobs so far of a batch took this long, so that a slow job delays few results.
+REPORT_NS = 1_000_000
+DONE = int(Status.DONE)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -87,7 +92,10 @@ class _Worker:
         self._limits: dict[int, Limits] = {}
         self._segments: dict[int, Record] = {}
         self._sandboxes: OrderedDict[tuple[int, int], Sandbox] = OrderedDict()
+        self._latest = 0, 0
+        self._names: dict[bytes, str] = {}
         self._console: list[tuple[int, str]] = []
+        self._unannounced = False
 
     def run(self) -> None:
         requests = self._block.requests
@@ -101,6 +109,10 @@ class _Worker:
     def _sleep(self) -> bool:
         """Block until something may have come; False: the parent has closed the control socket."""
         requests = self._block.requests
+        if self._unannounced:
+            self._unannounced = False
+            if self._block.results.peer_sleeps():
+                ring_bell(self._result_bell)
         if not requests.doze():
             return True
         ready = self._poll.poll()
@@ -113,17 +125,59 @@ class _Worker:
         return True
 
     def _serve(self, frame: Frame) -> None:
-        block = self._block
         request = Request.unpack(frame.meta)
-        # From here on the worker's death is this job's failure (README: who was it).
-        block.running = request.job
-        self._console = []
-        kind = arrays.JSON
+        if request.segment:
+            payload, opened = self._open_segment(request)
+        else:
+            payload, opened = frame.payload, None
+        if sum(request.lengths) != len(payload):
+            raise ProtocolError(f"documents of {request.lengths} bytes in a payload of {len(payload)}")
+        entries: list[Entry] = []
+        parts: list[Buffer] = []
+        sequence = first = request.sequence
+        now = reported = time.monotonic_ns()
+        at = 0
+        for length in request.lengths:
+            if now - reported > REPORT_NS:
+                self._reply(first, entries, parts)
+                ring_bell(self._result_bell)
+                entries, parts, first, reported = [], [], sequence, now
+            with payload[at : at + length] as document:
+                status, kind, records, result = self._perform(request, sequence, now, document)
+            start, now = now, time.monotonic_ns()
+            entries.append((status, kind, len(records), len(result), now - start))
+            if records:
+                parts.append(records)
+            parts.append(result)
+            at += length
+            sequence += 1
+        if opened is not None:
+            payload.release()
+            opened.close()
+        self._block.requests.release(frame)
+        self._reply(first, entries, parts)
+        # A quiet report is announced by the next one; before it goes to sleep the worker announces everything.
+        self._unannounced = bool(request.quiet)
+        if not request.quiet and self._block.results.peer_sleeps():
+            ring_bell(self._result_bell)
+
+    def _perform(
+        self, request: Request, sequence: int, now_ns: int, document: memoryview
+    ) -> tuple[int, int, bytes, bytes]:
+        """Run one job; return its status, the kind of its result, its console records, and its result or error."""
+        if self._console:
+            self._console = []
+        status, kind = DONE, arrays.JSON
         try:
-            status = Status.DONE
-            kind, payload = self._perform(request, frame)
+            # From here on the worker's death is this job's failure (README: who was it).
+            if not self._block.begin(sequence, now_ns):
+                return Status.REVOKED, kind, b"", b""
+            sandbox = self._sandbox(request.image, request.limits)
+            kind, result = sandbox.run(
+                self._names.get(request.name) or self._name(request.name), document, request.kind
+            )
         except PexecError as error:
-            status, payload = Status.FAILED, dump_error(error)
+            status, result = Status.FAILED, dump_error(error)
         except (RingCorrupted, ProtocolError):
             raise
         except Exception as error:
@@ -131,53 +185,56 @@ class _Worker:
             traceback.print_exc()
             self._forget_sandbox((request.image, request.limits))
             text = f"the worker failed to run the job: {type(error).__name__}: {error}"
-            status, payload = Status.FAILED, dump_error(PexecError(text))
-        block.requests.release(frame)
-        try:
-            self._reply(request.job, status, kind, payload)
-        except OSError as error:
-            failure = PexecError(f"the result ({len(payload)} bytes) cannot be sent: {error.strerror}")
-            self._console = []
-            self._reply(request.job, Status.FAILED, kind, dump_error(failure))
-        block.running = 0
-        if block.results.peer_sleeps():
-            ring_bell(self._result_bell)
+            status, result = Status.FAILED, dump_error(PexecError(text))
+        return status, kind, dump_console(self._console) if self._console else b"", result
 
-    def _perform(self, request: Request, frame: Frame) -> tuple[int, bytes]:
-        split = request.name_length
-        sandbox = self._sandbox(request.image, request.limits)
-        if not request.segment:
-            with frame.payload[:split] as name, frame.payload[split:] as document:
-                return sandbox.run(str(name, "utf-8", "surrogatepass"), document, request.kind)
-        while request.job not in self._segments:
+    def _name(self, name: bytes) -> str:
+        if len(self._names) >= KEPT_NAMES:
+            self._names.clear()
+        known = self._names[name] = name.decode("utf-8", "surrogatepass")
+        return known
+
+    def _open_segment(self, request: Request) -> tuple[memoryview, mmap.mmap]:
+        while request.sequence not in self._segments:
             self._expect()
-        segment = self._segments.pop(request.job)
+        segment = self._segments.pop(request.sequence)
         try:
             content = mmap.mmap(segment.fds[0], segment.value, access=mmap.ACCESS_READ)
         finally:
             segment.close()
-        with content, memoryview(content) as view, view[:split] as name, view[split:] as document:
-            return sandbox.run(str(name, "utf-8", "surrogatepass"), document, request.kind)
+        return memoryview(content), content
 
-    def _reply(self, job: int, status: Status, kind: int, payload: bytes) -> None:
-        console = dump_console(self._console)
-        result = Result(job, status, kind, len(console), 0)
-        ring = self._block.results
-        if ring.write(RESULT, result.pack(), (console, payload), reserve=RESERVE):
-            return
-        fd, size = new_segment((console, payload))
+    def _reply(self, sequence: int, entries: list[Entry], parts: list[Buffer]) -> None:
         try:
-            self._control.send(Kind.SEGMENT, job, size, (fd,))
+            self._send(sequence, entries, parts)
+        except OSError as error:
+            for number, (_, _, _, length, run_ns) in enumerate(entries, sequence):
+                failure = dump_error(PexecError(f"the result ({length} bytes) cannot be sent: {error.strerror}"))
+                self._send(number, [(Status.FAILED, arrays.JSON, 0, len(failure), run_ns)], [failure])
+
+    def _send(self, sequence: int, entries: list[Entry], parts: list[Buffer]) -> None:
+        ring = self._block.results
+        if len(parts) > 1:
+            parts = [b"".join(parts)]
+        report = Report(sequence, 0, entries)
+        if ring.write(REPORT, report.pack(), parts, reserve=RESERVE):
+            return
+        fd, size = new_segment(parts)
+        try:
+            self._control.send(Kind.SEGMENT, sequence, size, (fd,))
         finally:
             os.close(fd)
-        if not ring.write(RESULT, result._replace(segment=size).pack()):
-            raise RingCorrupted("no room for the result of a job that was in the window")
+        if not ring.write(REPORT, report._replace(segment=size).pack()):
+            raise RingCorrupted("no room for the report on jobs that were in the window")
 
     def _sandbox(self, image: int, limits: int) -> Sandbox:
         key = image, limits
+        if key == self._latest:
+            return self._sandboxes[key]
         sandbox = self._sandboxes.get(key)
         if sandbox is not None:
             self._sandboxes.move_to_end(key)
+            self._latest = key
             return sandbox
         while limits not in self._limits:
             self._expect()
@@ -189,9 +246,11 @@ class _Worker:
             self._sandboxes.popitem(last=False)[1].close()
         sandbox = Sandbox(self._images[image], limits=self._limits[limits], on_console=self._log)
         self._sandboxes[key] = sandbox
+        self._latest = key
         return sandbox
 
     def _forget_sandbox(self, key: tuple[int, int]) -> None:
+        self._latest = 0, 0
         sandbox = self._sandboxes.pop(key, None)
         if sandbox is not None:
             sandbox.close()

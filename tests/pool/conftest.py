@@ -53,9 +53,14 @@ class Tools:
 
     @staticmethod
     def running(pool: Pool) -> dict[int, int]:
-        """The job that each worker process runs, 0 for none, from the word that it shares with its parent."""
-        workers = list(pool._core._workers.values())
-        return {worker.pid: worker.block.running for worker in workers if worker.pid is not None}
+        """The job that each worker process has begun and not ended, 0 for none, by process id."""
+        core = pool._core
+        with core._lock:
+            return {
+                worker.pid: worker.block.running if core._scheduler.job(worker.id, worker.block.running) else 0
+                for worker in core._workers.values()
+                if worker.pid is not None
+            }
 
     def busy_worker(self, pool: Pool) -> int:
         """Wait until a worker runs a job, and return its process id."""

@@ -121,7 +121,7 @@ def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: An
         assert pool.submit(tools.function("double"), 1).result() == 2
         (worker,) = pool._core._workers.values()
         worker.block.results._words[0] += 64
-        ring_bell(worker.result_bell)
+        ring_bell(pool._core._supervisor._ringing)
         tools.eventually(lambda: worker.pid not in tools.running(pool), "the worker has ended")
         assert pool.submit(tools.function("double"), 2).result() == 4
 

@@ -14,6 +14,7 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
+from parallel_exec.pool.mapping import MOST_AHEAD
 
 
 def test_submit_gives_a_future_of_the_value(pool: Pool, tools: Any) -> None:
@@ -94,7 +95,7 @@ def test_map_without_a_buffersize_is_bounded_too(pool: Pool, tools: Any) -> None
     drawn = itertools.count()
     results = pool.map(tools.function("echo"), drawn)
     assert list(itertools.islice(results, 100)) == list(range(100))
-    assert next(drawn) <= 100 + 2 * 8
+    assert next(drawn) <= 100 + 2 * MOST_AHEAD
 
 
 def test_map_over_nothing_and_its_arguments(pool: Pool, tools: Any) -> None:
@@ -168,7 +169,7 @@ def test_bad_documents_fail_alone(pool: Pool, tools: Any) -> None:
 
 
 def test_limits_are_the_pools(tools: Any) -> None:
-    limits = px.Limits(time_s=0.2, output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
+    limits = px.Limits(time_s=2.0, output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
     with Pool(2, limits=limits) as pool:
         futures = {
             px.JobTimeout: pool.submit(tools.function("spin"), 1),

@@ -1,4 +1,4 @@
-"""The scheduler: every job is in one place, also when workers die and hand-overs are interrupted."""
+"""The scheduler: every job is in one place, also when workers die, hand-overs are interrupted, jobs are taken back."""
 
 from __future__ import annotations
 
@@ -7,13 +7,37 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parallel_exec.pool.scheduler import CRASH_ROW_S, CRASHES_AT_LEAST, PAIR_BYTES, WINDOW_BYTES, WINDOW_JOBS, Scheduler
+from parallel_exec.pool.channel import Kind, Shared
+from parallel_exec.pool.job import BATCH_NS, MOST_BATCHED, QUIET_NS, Target
+from parallel_exec.pool.scheduler import (
+    BATCH_BYTES,
+    CRASH_ROW_S,
+    CRASHES_AT_LEAST,
+    PAIR_BYTES,
+    WINDOW_BATCHES,
+    WINDOW_BYTES,
+    Scheduler,
+)
+
+
+def new_target(cost_ns: int = 0) -> Target:
+    shared = Shared(Kind.IMAGE, 1, -1, 0)
+    target = Target(shared, shared, "plugin.js", "f", 11.0)
+    if cost_ns:
+        target.ran(cost_ns)
+    return target
+
+
+PLAIN = new_target()
 
 
 class Task:
-    def __init__(self, id: int, size: int = 10) -> None:
+    kind = 0
+
+    def __init__(self, id: int, size: int = 10, target: Target = PLAIN) -> None:
         self.id = id
         self.size = size
+        self.target = target
         self.claimed = False
         self.cancelled = False
 
@@ -29,62 +53,97 @@ def with_workers(count: int) -> Scheduler[Task]:
     return scheduler
 
 
-def assigned(scheduler: Scheduler[Task]) -> list[tuple[int, int]]:
-    return [(worker, job.id) for worker, job in scheduler.assign()]
+def assigned(scheduler: Scheduler[Task]) -> list[tuple[int, list[int]]]:
+    return [(batch.worker, [job.id for job in batch.jobs]) for batch in scheduler.assign()]
 
 
 def test_jobs_go_to_the_emptiest_window_in_their_order() -> None:
     scheduler = with_workers(2)
-    for number in range(1, 6):
-        scheduler.add(Task(number))
-    assert assigned(scheduler) == [(1, 1), (2, 2), (1, 3), (2, 4), (1, 5)]
+    scheduler.add([Task(number) for number in range(1, 6)])
+    assert assigned(scheduler) == [(1, [1]), (2, [2]), (1, [3]), (2, [4]), (1, [5])]
 
 
-def test_windows_are_bounded_in_jobs_and_bytes_and_one_job_of_any_size_fits() -> None:
+def test_windows_are_bounded_in_batches_and_bytes_and_one_job_of_any_size_fits() -> None:
     scheduler = with_workers(1)
-    for number in range(1, WINDOW_JOBS + 3):
-        scheduler.add(Task(number))
-    assert len(assigned(scheduler)) == WINDOW_JOBS
+    scheduler.add([Task(number) for number in range(1, WINDOW_BATCHES + 3)])
+    assert len(assigned(scheduler)) == WINDOW_BATCHES
     scheduler = with_workers(1)
-    for number in range(1, 5):
-        scheduler.add(Task(number, WINDOW_BYTES // 2))
+    scheduler.add([Task(number, WINDOW_BYTES // 2) for number in range(1, 5)])
     assert len(assigned(scheduler)) == 2
     scheduler = with_workers(1)
-    for number in (1, 2):
-        scheduler.add(Task(number, PAIR_BYTES * 3))
-    assert assigned(scheduler) == [(1, 1)]
-    assert scheduler.finished(1, 1) is not None
-    assert assigned(scheduler) == [(1, 2)]
+    scheduler.add([Task(number, PAIR_BYTES * 3) for number in (1, 2)])
+    assert assigned(scheduler) == [(1, [1])]
+    assert scheduler.finished(1, 1, 1)[0] is not None
+    assert assigned(scheduler) == [(1, [2])]
+
+
+def test_tiny_jobs_of_one_target_travel_together() -> None:
+    tiny = new_target(BATCH_NS // 4 - 1)
+    scheduler = with_workers(1)
+    scheduler.add([Task(number, target=tiny) for number in range(1, 7)])
+    scheduler.add([Task(7), Task(8, target=tiny), Task(9, BATCH_BYTES - 5, tiny)])
+    assert tiny.batch == 4
+    assert assigned(scheduler) == [(1, [1, 2, 3, 4]), (1, [5, 6]), (1, [7]), (1, [8])]
+    assert [task.id for task in scheduler.finished(1, 2, 3) if task] == [2, 3, 4]
+    assert scheduler.finished(1, 2, 1) == [None]
+    assert assigned(scheduler) == [(1, [9])]
+
+
+def test_few_jobs_are_shared_among_the_workers() -> None:
+    tiny = new_target(1)
+    assert tiny.batch == MOST_BATCHED
+    scheduler = with_workers(2)
+    scheduler.add([Task(number, target=tiny) for number in range(1, 9)])
+    assert [len(ids) for _, ids in assigned(scheduler)] == [4, 2, 1, 1]
+
+
+def test_slow_jobs_are_all_announced_and_quick_ones_by_twos() -> None:
+    for cost, quiet in ((QUIET_NS * 2, [False] * 4), (BATCH_NS, [True, False, True, False])):
+        scheduler = with_workers(1)
+        scheduler.add([Task(number, target=new_target(cost)) for number in range(1, 5)])
+        assert [batch.quiet for batch in scheduler.assign()] == quiet
 
 
 def test_a_lost_worker_hands_back_all_but_what_it_ran() -> None:
     scheduler = with_workers(2)
-    for number in range(1, 12):
-        scheduler.add(Task(number))
+    scheduler.add([Task(number) for number in range(1, 12)])
     assigned(scheduler)
-    failed = scheduler.lost(1, 3)
+    failed = scheduler.lost(1, 2)
     assert failed is not None and failed.id == 3
     scheduler.add_worker(3)
-    assert assigned(scheduler) == [(3, 1), (3, 5), (3, 7), (3, 9)]
-    assert scheduler.finished(1, 1) is None
+    assert assigned(scheduler) == [(3, [1]), (3, [5]), (3, [7]), (3, [9])]
+    assert scheduler.finished(1, 1, 1) == [None]
+
+
+def test_what_a_busy_worker_has_not_begun_goes_to_an_idle_one() -> None:
+    scheduler = with_workers(2)
+    scheduler.add([Task(number) for number in range(1, 7)])
+    assigned(scheduler)
+    scheduler.finished(2, 1, 3)
+    assert scheduler.starving() and scheduler.busiest() == (1, 3)
+    scheduler.take_back(1, running=1)
+    assert not scheduler.starving()
+    assert assigned(scheduler) == [(2, [3]), (2, [5])]
+    assert [task and task.id for task in scheduler.finished(1, 1, 3)] == [1, None, None]
+    scheduler.add([Task(7)])
+    assert assigned(scheduler) == [(1, [7])]
 
 
 def test_a_closed_window_gets_nothing() -> None:
     scheduler = with_workers(1)
     scheduler.close_window(1)
-    scheduler.add(Task(1))
+    scheduler.add([Task(1)])
     assert assigned(scheduler) == []
 
 
 def test_cancelled_jobs_are_dropped_and_claimed_ones_are_not_drained() -> None:
     scheduler = with_workers(1)
     tasks = [Task(number) for number in range(1, 4)]
-    for task in tasks:
-        scheduler.add(task)
+    scheduler.add(tasks)
     tasks[1].cancelled = True
     tasks[0].claimed = True
     assert [task.id for task in scheduler.drain_unclaimed()] == [2, 3]
-    assert assigned(scheduler) == [(1, 1)]
+    assert assigned(scheduler) == [(1, [1])]
 
 
 def test_crashes_in_a_row_are_hopeless_unless_a_job_finishes_or_time_passes() -> None:
@@ -92,9 +151,9 @@ def test_crashes_in_a_row_are_hopeless_unless_a_job_finishes_or_time_passes() ->
     for _ in range(CRASHES_AT_LEAST - 1):
         scheduler.count_crash(100.0)
     assert not scheduler.hopeless(1)
-    scheduler.add(Task(1))
+    scheduler.add([Task(1)])
     assigned(scheduler)
-    scheduler.finished(1, 1)
+    scheduler.finished(1, 1, 1)
     scheduler.count_crash(100.0)
     assert not scheduler.hopeless(1)
     for _ in range(CRASHES_AT_LEAST):
@@ -105,27 +164,34 @@ def test_crashes_in_a_row_are_hopeless_unless_a_job_finishes_or_time_passes() ->
     assert not scheduler.hopeless(1)
 
 
+ACTIONS = ["add", "tiny", "assign", "interrupt", "finish", "die", "cancel", "take back"]
+
+
 @settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(["add", "assign", "interrupt", "finish", "die", "cancel"]), st.integers(0, 9)))
-)
+@given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 9))))
 def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
     scheduler = with_workers(2)
     workers = [1, 2]
     tasks: dict[int, Task] = {}
     ended: set[int] = set()
-    windows: dict[int, list[int]] = {1: [], 2: []}
+    windows: dict[int, dict[int, int]] = {1: {}, 2: {}}  # by worker: sequence and id of each job in flight
+    tiny = new_target(BATCH_NS // 3)
 
     def take(interrupted: int | None) -> None:
-        for count, (worker, job) in enumerate(scheduler.assign()):
+        for count, batch in enumerate(scheduler.assign()):
             if count == interrupted:
                 raise KeyboardInterrupt
-            windows[worker].append(job.id)
+            windows[batch.worker].update(enumerate((job.id for job in batch.jobs), batch.sequence))
 
     def step(action: str, number: int) -> None:
+        worker = workers[number % 2]
         if action == "add":
             task = tasks[len(tasks) + 1] = Task(len(tasks) + 1, number * WINDOW_BYTES // 8)
-            scheduler.add(task)
+            scheduler.add([task])
+        elif action == "tiny":
+            several = [Task(len(tasks) + more, target=tiny) for more in range(1, number + 1)]
+            tasks.update((task.id, task) for task in several)
+            scheduler.add(several)
         elif action == "assign":
             take(None)
         elif action == "interrupt":
@@ -134,20 +200,27 @@ def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
             except KeyboardInterrupt:
                 scheduler.undo()
         elif action == "finish":
-            worker = workers[number % 2]
             if windows[worker]:
-                job = windows[worker].pop(0)
-                assert scheduler.finished(worker, job) is tasks[job]
-                ended.add(job)
+                first = min(windows[worker])
+                count = (
+                    1 + number // 4 if all(first + more in windows[worker] for more in range(1 + number // 4)) else 1
+                )
+                jobs = [windows[worker].pop(first + more) for more in range(count)]
+                assert [task and task.id for task in scheduler.finished(worker, first, count)] == jobs
+                ended.update(jobs)
         elif action == "die":
-            worker = workers[number % 2]
-            jobs = windows.pop(worker)
-            failed = scheduler.lost(worker, jobs[0] if jobs else 0)
-            assert (failed.id if failed else None) == (jobs[0] if jobs else None)
-            ended.update(jobs[:1])
+            jobs_there = windows.pop(worker)
+            running = min(jobs_there, default=0)
+            failed = scheduler.lost(worker, running)
+            assert (failed.id if failed else 0) == jobs_there.get(running, 0)
+            ended.update(list(jobs_there.values())[:1])
             workers[number % 2] = max(workers) + 1
-            windows[workers[number % 2]] = []
+            windows[workers[number % 2]] = {}
             scheduler.add_worker(workers[number % 2])
+        elif action == "take back":
+            running = min(windows[worker], default=0) - number % 2
+            scheduler.take_back(worker, running)
+            windows[worker] = {key: value for key, value in windows[worker].items() if key <= running}
         elif tasks:
             task = tasks[number % len(tasks) + 1]
             if not task.claimed:
@@ -156,7 +229,7 @@ def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
 
     for action, number in steps:
         step(action, number)
-    flight = [job for jobs in windows.values() for job in jobs]
+    flight = [job for jobs in windows.values() for job in jobs.values()]
     drained = [task.id for task in scheduler.drain()]
     assert sorted(set(drained) | ended) == sorted(tasks)
     assert len(drained) == len(set(drained))
@@ -164,10 +237,11 @@ def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
 
 
 def test_an_interrupt_at_any_line_of_a_hand_over_is_undone(interrupt_at_every_line: Callable[..., int]) -> None:
+    tiny = new_target(BATCH_NS // 3)
+
     def attempt(interrupted: Callable[[Callable[[], object]], bool]) -> None:
         scheduler = with_workers(2)
-        for number in range(1, 5):
-            scheduler.add(Task(number))
+        scheduler.add([Task(number, target=tiny if number > 2 else PLAIN) for number in range(1, 9)])
 
         def take() -> None:
             for _ in scheduler.assign():
@@ -176,7 +250,7 @@ def test_an_interrupt_at_any_line_of_a_hand_over_is_undone(interrupt_at_every_li
         if interrupted(take):
             scheduler.undo()
         assigned(scheduler)
-        assert sorted(task.id for task in scheduler.drain()) == [1, 2, 3, 4]
+        assert sorted(task.id for task in scheduler.drain()) == list(range(1, 9))
         assert scheduler.idle
 
-    assert interrupt_at_every_line(attempt, "scheduler.py") > 20
+    assert interrupt_at_every_line(attempt, "scheduler.py") > 40

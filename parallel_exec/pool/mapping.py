@@ -1,0 +1,199 @@
+"""One run of `Pool.map`: the documents in flight, and their results on the way to whoever consumes them."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from ..documents import prepare
+from ..errors import PexecError
+from ..plugin import PluginFunction
+from .core import Core
+from .job import Job, Target, frozen
+from .scheduler import WINDOW_BATCHES
+
+# Documents drawn ahead at first, per worker; more are drawn when a worker has too few.
+LEAST_AHEAD = 2 * WINDOW_BATCHES
+MOST_AHEAD = 1024
+# Bytes of documents and results in all that a map holds, unless fewer than LEAST_AHEAD per worker are more.
+MOST_BYTES = 16 << 20
+
+Errors = Literal["raise", "return"]
+
+
+class Map:
+    """The jobs of one map, between the iterable and the consumer.
+
+    Attributes:
+        ready: whether there is a result that can be given.
+
+    Args:
+        core: runs the jobs.
+        fn: what to call.
+        documents: what to call it on.
+        workers: of the pool.
+        size: most documents drawn and not yet given as results; None to find out how many keep the workers busy.
+        ordered: whether results come in the documents' order.
+        errors: whether a job's error is raised or given in place of a result.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        fn: PluginFunction,
+        documents: Iterator[Any],
+        *,
+        workers: int,
+        size: int | None,
+        ordered: bool,
+        errors: Errors,
+    ) -> None:
+        self._core = core
+        self._fn = fn
+        self._documents = documents
+        self._least = LEAST_AHEAD * workers
+        self._most = MOST_AHEAD * workers
+        self._grows = size is None
+        self._size = self._least if size is None else size
+        self._low = self._size - (self._size // 8 or 1)  # how few in flight are reason to draw more
+        self._ordered = ordered
+        self._errors = errors
+        self._target: Target | None = None
+        self._next = 0
+        self._jobs: deque[Job] = deque()  # drawn and not given as results; if order does not matter, some are
+        self._ended: deque[Job] = deque()  # if order does not matter, those that have ended
+        self._in_flight = 0
+        self._held = 0  # bytes of documents, and of as many results as those that were given lately
+        self._result_bytes = 0
+        self._exhausted = False
+        self._failure: Exception | None = None
+        self._sleeping = False
+        self._event = threading.Event()
+        self._fill()
+
+    @property
+    def ready(self) -> bool:
+        return self._jobs[0].ended if self._ordered else bool(self._ended)
+
+    def sleep(self, timeout: float) -> None:
+        """Wait until the map is ready, for so many seconds at most, while others collect."""
+        self._event.clear()
+        # Whoever ends a job says so and then looks at this; here it is the other way round.
+        self._sleeping = True
+        if not self.ready:
+            self._event.wait(timeout)
+        self._sleeping = False
+
+    def job_ended(self, job: Job, /) -> None:
+        """Called by the thread that ended the job."""
+        if not self._ordered:
+            self._ended.append(job)
+        if self._sleeping:
+            self._event.set()
+
+    def results(self, deadline: float | None) -> Iterator[Any]:
+        """Yield the results; when the caller has enough, or on an error, cancel what is still in flight.
+
+        Args:
+            deadline: time of `time.monotonic` at which each result has to be there.
+        """
+        duty = self._core.duty
+        try:
+            duty.join(self)
+            while self._in_flight:
+                while not self.ready:
+                    left = math.inf if deadline is None else deadline - time.monotonic()
+                    if left <= 0:
+                        raise TimeoutError(f"a result was not there in time (documents drawn: {self._next})")
+                    duty.wait(self, left)
+                    if not self.ready and self._core.hungry():
+                        self._grow()
+                        self._fill()
+                job = self._next_ended()
+                if self._in_flight <= self._low:
+                    self._fill()
+                if self._errors == "raise":
+                    yield job.result()
+                else:
+                    yield job.outcome()
+                del job
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            duty.leave(self)
+            for job in self._jobs:
+                job.cancel()
+
+    def _next_ended(self) -> Job:
+        jobs = self._jobs
+        if self._ordered:
+            job = jobs.popleft()
+        else:
+            job = self._ended.popleft()
+            while jobs and jobs[0].ended:
+                jobs.popleft()
+        size = job.size
+        self._in_flight -= 1
+        self._held -= size
+        self._result_bytes += (job.held - size - self._result_bytes) // 8
+        return job
+
+    def _grow(self) -> None:
+        """A worker has too few jobs: all of them are tiny, or the first one takes long."""
+        if not self._grows or self._exhausted or self._size >= self._most:
+            return
+        if 2 * sum([job.held for job in self._jobs]) < MOST_BYTES:
+            self._size *= 2
+            self._low = self._size - self._size // 8
+
+    def _fill(self) -> None:
+        """Draw documents and queue them until enough are in flight. An error of the iterable waits for its turn."""
+        size = self._size
+        if self._exhausted:
+            return
+        drawn: list[Job] = []
+        bad: list[tuple[Job, PexecError]] = []
+        try:
+            self._core.check_open()
+            target = self._target = self._target or self._core.target(self._fn)
+            while self._in_flight + len(drawn) < size and self._affords(self._in_flight + len(drawn)):
+                drawn.append(self._job(target, next(self._documents), bad))
+        except StopIteration:
+            self._exhausted = True
+        except Exception as error:
+            self._fail(error)
+        try:
+            failed = [job for job, _ in bad]
+            self._core.add([job for job in drawn if job not in failed] if bad else drawn)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._in_flight += len(drawn)
+        self._jobs.extend(drawn)
+        for job, reason in bad:
+            job.fail(reason)
+
+    def _job(self, target: Target, document: Any, bad: list[tuple[Job, PexecError]]) -> Job:
+        index, self._next = self._next, self._next + 1
+        try:
+            given, kind = prepare(document, self._fn.input)
+        except PexecError as error:
+            job = Job(target, b"", 0, self._fn.output, index, None, self)
+            bad.append((job, error))
+            return job
+        job = Job(target, frozen(given), kind, self._fn.output, index, None, self)
+        self._held += job.size
+        return job
+
+    def _affords(self, jobs: int) -> bool:
+        return not self._grows or jobs < self._least or self._held + jobs * self._result_bytes < MOST_BYTES
+
+    def _fail(self, error: Exception) -> None:
+        """The map ends with this error, once the results that are in flight have been given."""
+        self._exhausted = True
+        if self._failure is None:
+            self._failure = error

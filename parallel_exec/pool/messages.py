@@ -1,0 +1,165 @@
+"""The two messages of the rings: a request with a batch of jobs, and a report with the results of some of them.
+
+A batch is jobs of one target that follow each other; most often it is one job. Each job has a *sequence*: its number
+among all that its worker was ever sent. What is of fixed size is in a frame's meta bytes, which the ring checks; the
+payload lies in the frame or, if it has no room there, in a segment::
+
+    request   meta: request, function's name, u32 length of each document   payload: the documents
+    report    meta: report, an entry per job                                payload: console records and result of each
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import orjson
+
+from .. import errors
+from ..errors import PexecError
+from .job import MOST_BATCHED, Job
+
+console = logging.getLogger("parallel_exec.console")
+
+REQUEST, REPORT = 1, 2  # kinds of frames
+
+# Sequence of the first job, image id, limits id, kind of the documents, number of jobs, bytes of the function's name,
+# whether the report may go unannounced, bytes of the payload if that is a segment of its own (else 0).
+_REQUEST = struct.Struct("<QIIIHHIQ")
+# Sequence of the first job, number of jobs, bytes of the payload if in a segment.
+_REPORT = struct.Struct("<QIQ")
+_ENTRY = struct.Struct("<BBIIQ")
+_LENGTHS = {count: struct.Struct(f"<{count}I") for count in range(1, MOST_BATCHED + 1)}
+
+
+class Status(IntEnum):
+    """How a job ended in its worker."""
+
+    DONE = 0  # the result is JSON text, or what its kind says
+    FAILED = 1  # the result is a pickled PexecError
+    REVOKED = 2  # it was not begun, because the parent has taken it back
+
+
+class Request(NamedTuple):
+    """A request as the worker reads it."""
+
+    sequence: int
+    image: int
+    limits: int
+    kind: int
+    quiet: int
+    segment: int
+    name: bytes
+    lengths: Sequence[int]
+
+    def pack(self) -> bytes:
+        """The frame's meta bytes."""
+        sequence, image, limits, kind, quiet, segment, name, lengths = self
+        head = _REQUEST.pack(sequence, image, limits, kind, len(lengths), len(name), quiet, segment)
+        return b"".join((head, name, _LENGTHS[len(lengths)].pack(*lengths)))
+
+    @classmethod
+    def unpack(cls, meta: bytes) -> Request:
+        """Read what `pack` wrote; struct.error or KeyError if it is something else."""
+        sequence, image, limits, kind, count, name_length, quiet, segment = _REQUEST.unpack_from(meta)
+        end = _REQUEST.size + name_length
+        lengths = _LENGTHS[count].unpack_from(meta, end)
+        return cls(sequence, image, limits, kind, quiet, segment, meta[_REQUEST.size : end], lengths)
+
+
+# How one job ended: status, kind of the result, bytes of its console records, bytes of its result, nanoseconds it took.
+Entry = tuple[int, int, int, int, int]
+
+
+class Report(NamedTuple):
+    """A report as the parent reads it."""
+
+    sequence: int
+    segment: int
+    entries: Sequence[Entry]
+
+    def pack(self) -> bytes:
+        """The frame's meta bytes."""
+        sequence, segment, entries = self
+        head = _REPORT.pack(sequence, len(entries), segment)
+        if len(entries) == 1:
+            return head + _ENTRY.pack(*entries[0])
+        return b"".join((head, *[_ENTRY.pack(*entry) for entry in entries]))
+
+    @classmethod
+    def unpack(cls, meta: bytes) -> Report:
+        """Read what `pack` wrote; struct.error if it is something else."""
+        sequence, count, segment = _REPORT.unpack_from(meta)
+        entries = list(_ENTRY.iter_unpack(meta[_REPORT.size :]))
+        if len(entries) != count or not count:
+            raise struct.error(f"a report with {len(entries)} of {count} entries")
+        return cls(sequence, segment, entries)
+
+
+def end_jobs(jobs: Sequence[Job | None], report: Report, payload: bytes) -> None:
+    """End the jobs that a report is about, and log what their plugin wrote to its console.
+
+    Args:
+        jobs: as many as the report has entries; None for one that is none of the pool's any more.
+        report: what the worker says of them.
+        payload: their console records and results.
+    """
+    at = 0
+    for job, (status, kind, console_length, length, _run_ns) in zip(jobs, report.entries, strict=True):
+        records = payload[at : at + console_length]
+        at += console_length
+        content = payload[at : at + length]  # of bytes the whole of which it is: no copy
+        at += length
+        if job is None:
+            continue
+        if status == Status.DONE:
+            if records:
+                _log(records, job)
+            job.finish(kind, content)
+        elif status == Status.FAILED:
+            if records:
+                _log(records, job)
+            job.fail(load_error(content))
+
+
+def _log(records: bytes, job: Job) -> None:
+    try:
+        for level, text in orjson.loads(records):
+            console.log(int(level), "%s", text)
+    except (ValueError, TypeError):
+        job.fail(PexecError("the job's console records cannot be read"))
+
+
+def dump_console(records: Sequence[tuple[int, str]]) -> bytes:
+    """Console records of a job as bytes; none are no bytes."""
+    return orjson.dumps(records) if records else b""
+
+
+def dump_error(error: PexecError) -> bytes:
+    """An error as bytes; one that cannot be pickled becomes a plain PexecError with the same text."""
+    try:
+        return pickle.dumps(error, protocol=5)
+    except Exception as reason:
+        return pickle.dumps(PexecError(f"{error} (the {type(error).__name__} itself cannot be sent: {reason})"))
+
+
+def load_error(content: bytes) -> PexecError:
+    """The error that `dump_error` wrote. Only this package's errors are unpickled: a worker runs untrusted code."""
+    try:
+        error = _ErrorUnpickler(io.BytesIO(content)).load()
+    except Exception as reason:
+        return PexecError(f"the job failed, and its error cannot be read: {reason}")
+    return error if isinstance(error, PexecError) else PexecError(f"the job failed with {error!r}")
+
+
+class _ErrorUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        found = getattr(errors, name, None) if module == errors.__name__ else None
+        if name == "_rebuild" or (isinstance(found, type) and issubclass(found, PexecError)):
+            return found
+        raise pickle.UnpicklingError(f"{module}.{name} is not an error of parallel_exec")

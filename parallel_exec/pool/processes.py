@@ -1,0 +1,251 @@
+"""The parent's side of the pool's processes: the zygote, and each worker from its fork to its burial."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import struct
+import subprocess
+import sys
+from enum import Enum
+
+from .bell import new_bell, ring_bell
+from .block import BLOCK_BYTES, RESERVE, Block
+from .channel import Channel, Kind, ProtocolError, Record, new_memory, new_segment, read_segment
+from .job import Job
+from .messages import REQUEST, Report, Request
+from .ring import RingCorrupted
+from .scheduler import Batch
+
+_BOOTSTRAP = (
+    "import sys; sys.path[:] = sys.argv[3:]; "
+    "from parallel_exec.pool.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+)
+
+
+class WorkerState(Enum):
+    """Where a worker is in its life, as its parent knows it. See README.md for the transitions."""
+
+    STARTING = "the zygote has been asked to fork it; its ring takes requests already"
+    RUNNING = "its process exists"
+    CONDEMNED = "it broke the protocol: it gets no more jobs and is being killed; its exit is awaited"
+    OVERDUE = "its job outlived deadline and grace: as CONDEMNED, but what it ends meanwhile still counts"
+    DEAD = "its exit is known; its memory and descriptors are given back"
+
+
+class Worker:
+    """One worker: its shared memory, its descriptors, and what it has been sent.
+
+    Attributes:
+        id: number in its pool, never used twice.
+        state: see `WorkerState`.
+        pid: its process id, or None before the zygote has told it.
+        fault: why it was condemned, or "".
+        since: time of a monotonic clock at which it was last given a job while it had none, or last ended one.
+    """
+
+    def __init__(self, id: int, result_bell: int) -> None:
+        """Make what the worker will share with this process.
+
+        Args:
+            id: its number.
+            result_bell: the pool's doorbell, for the worker to ring.
+        """
+        self.id = id
+        self.state = WorkerState.STARTING
+        self.pid: int | None = None
+        self.fault = ""
+        self.since = 0.0
+        self._known: set[tuple[Kind, int]] = set()
+        self._segments: dict[int, Record] = {}
+        # The worker's ends, open here until they are on their way to it.
+        self._theirs: list[int] = []
+        memory = new_memory(BLOCK_BYTES)
+        try:
+            self.block = Block(memory)
+        except BaseException:
+            os.close(memory)
+            raise
+        self._theirs.append(memory)
+        self.request_bell, theirs = new_bell()
+        self._theirs += [theirs, os.dup(result_bell)]
+        self.control, control = Channel.pair()
+        self._theirs.append(control.socket.detach())
+
+    def fork(self, zygote: Channel) -> None:
+        """Ask the zygote for the process."""
+        try:
+            zygote.send(Kind.FORK, self.id, 0, self._theirs)
+        finally:
+            self._close_theirs()
+
+    def send(self, batch: Batch[Job]) -> None:
+        """Hand the batch over: into the ring, or, if it has no room there, in a segment.
+
+        Raises:
+            OSError: there is no memory or no descriptor left for a segment. The worker's death is no error here: its
+                exit will be reported, and the jobs are still in its window.
+        """
+        jobs = batch.jobs
+        target = jobs[0].target
+        try:
+            for shared in (target.image, target.limits):
+                if (shared.kind, shared.ident) not in self._known:
+                    self.control.send(shared.kind, shared.ident, shared.size, (shared.fd,))
+                    self._known.add((shared.kind, shared.ident))
+            request = Request(
+                batch.sequence,
+                target.image.ident,
+                target.limits.ident,
+                jobs[0].kind,
+                batch.quiet,
+                0,
+                target.name,
+                [job.size for job in jobs],
+            )
+            parts = [jobs[0].document] if len(jobs) == 1 else [b"".join([job.document for job in jobs])]
+            ring = self.block.requests
+            if not ring.write(REQUEST, request.pack(), parts, reserve=RESERVE):
+                fd, size = new_segment(parts)
+                try:
+                    self.control.send(Kind.SEGMENT, batch.sequence, size, (fd,))
+                finally:
+                    os.close(fd)
+                if not ring.write(REQUEST, request._replace(segment=size).pack()):
+                    raise RingCorrupted("no room for a request that is in the window")
+            if ring.peer_sleeps():
+                ring_bell(self.request_bell)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def receive(self) -> bool:
+        """Take in a record, if there is one. False: the worker's end is closed.
+
+        Raises:
+            ProtocolError: it is nothing that a worker sends.
+        """
+        try:
+            record = self.control.receive(wait=False)
+        except BlockingIOError:
+            return True
+        if record is None:
+            return False
+        if record.kind is not Kind.SEGMENT or len(record.fds) != 1:
+            record.close()
+            raise ProtocolError(f"a worker cannot send the record {record.kind.name}")
+        self._segments[record.ident] = record
+        return True
+
+    def take_reports(self) -> tuple[list[tuple[Report, bytes]], str]:
+        """Take what is in the result ring out of it; with it, what is wrong with the rest of it, or ""."""
+        ring = self.block.results
+        taken: list[tuple[Report, bytes]] = []
+        try:
+            while (frame := ring.read()) is not None:
+                report = Report.unpack(frame.meta)
+                segment = report.segment
+                payload = self._take_segment(report.sequence, segment) if segment else bytes(frame.payload)
+                if sum([records + length for _, _, records, length, _ in report.entries]) != len(payload):
+                    raise ProtocolError("a report whose lengths are not its payload's")
+                taken.append((report, payload))
+                ring.release(frame)
+        except (RingCorrupted, ProtocolError, struct.error) as error:
+            return taken, str(error)
+        return taken, ""
+
+    def _take_segment(self, sequence: int, size: int) -> bytes:
+        """Return the payload that the worker sent in a segment before it wrote the frame that says so."""
+        while sequence not in self._segments:
+            known = len(self._segments)
+            if not self.receive() or len(self._segments) == known:
+                raise ProtocolError("a report without its segment")
+        record = self._segments.pop(sequence)
+        try:
+            return read_segment(record.fds[0], size)
+        finally:
+            record.close()
+
+    def wake(self) -> None:
+        """Ring the worker's bell, whether it sleeps or not."""
+        ring_bell(self.request_bell)
+
+    def bury(self) -> None:
+        """The process is gone: give memory and descriptors back."""
+        if self.state is WorkerState.DEAD:
+            return
+        self.state = WorkerState.DEAD
+        self._close_theirs()
+        for record in self._segments.values():
+            record.close()
+        self.control.close()
+        os.close(self.request_bell)
+        self.block.close()
+
+    def _close_theirs(self) -> None:
+        while self._theirs:
+            os.close(self._theirs.pop())
+
+
+class Zygote:
+    """The parent's side of the zygote: the process and the connection to it.
+
+    Attributes:
+        fertile: whether it has forked a worker yet; one that dies before that will not do better next time.
+    """
+
+    def __init__(self) -> None:
+        if not sys.executable:
+            raise RuntimeError("a pool needs sys.executable, the Python interpreter to start; this program has none")
+        if os.name != "posix":
+            raise RuntimeError("a pool of processes needs Linux or macOS: it forks its workers")
+        self.fertile = False
+        self.channel, theirs = Channel.pair()
+        try:
+            self._process = subprocess.Popen(
+                # -P: no module in the working directory can stand in for one that is imported before sys.path is set.
+                [sys.executable, "-P", "-c", _BOOTSTRAP, str(theirs.fileno()), str(os.getpid()), *map(str, sys.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,  # the terminal's Ctrl-C does not reach it, not even before it can ignore it
+            )
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            theirs.close()
+
+    def kill(self, worker: Worker) -> None:
+        """Have the worker killed; does nothing if it is dead."""
+        with contextlib.suppress(OSError):  # the zygote is dead, and the worker with it
+            self.channel.send(Kind.KILL, worker.id)
+
+    def stop(self) -> int:
+        """Have all workers killed and the zygote end; return its exit code. No process is left when this returns."""
+        self.channel.close()
+        return self._process.wait()
+
+    def forget(self) -> None:
+        """In a fork of the pool's process, whose child the zygote is not: let go of it."""
+        self.channel.close()
+        self._process.returncode = 0
+
+
+def how_it_died(status: int) -> str:
+    """What a process's wait status says, in words.
+
+    >>> how_it_died(9), how_it_died(3 << 8)
+    ('killed by SIGKILL', 'exited with code 3')
+    """
+    return exit_text(os.waitstatus_to_exitcode(status))
+
+
+def exit_text(code: int) -> str:
+    """The same of an exit code, negative for a signal."""
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
