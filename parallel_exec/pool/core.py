@@ -29,7 +29,7 @@ from . import lifetime
 from .bell import Wakeup
 from .duty import Duty
 from .job import Job, Target
-from .messages import Report, Status, end_jobs
+from .messages import REVOKED, Entry, end_jobs
 from .poller import Poller
 from .processes import Worker, WorkerState
 from .publisher import Publisher
@@ -65,7 +65,7 @@ class Core:
         self._poller = Poller()
         self._supervisor = Supervisor(workers, self._scheduler, self._poller, self._take)
         self._workers = self._supervisor.workers
-        self._done: list[tuple[list[Job | None], Report, bytes]] = []
+        self._done: list[tuple[list[Job | None], list[Entry], bytes]] = []
         self._closing = False
         self._aborting = False
         self._closed = False
@@ -299,14 +299,14 @@ class Core:
         if not taken:
             return
         worker.since = time.monotonic()
-        for report, payload in taken:
-            entries = report.entries
-            jobs = self._scheduler.finished(worker.id, report.sequence, len(entries))
-            self._done.append((jobs, report, payload))
+        worker.seasoned = True
+        for sequence, entries, payload in taken:
+            jobs = self._scheduler.finished(worker.id, sequence, len(entries))
+            self._done.append((jobs, entries, payload))
             for job, entry in zip(jobs, entries, strict=True):
                 if job is None:
                     continue
-                if entry[0] == Status.REVOKED:
+                if entry[0] == REVOKED:
                     self._scheduler.requeue([job])  # nobody has it (README: taken back)
                 else:
                     job.target.ran(entry[4])
@@ -336,8 +336,8 @@ class Core:
     def _end(self, failures: list[tuple[Job, PexecError]]) -> None:
         """End the jobs that are done. Callbacks of their futures run here."""
         done, self._done = self._done, []
-        for jobs, report, payload in done:
-            end_jobs(jobs, report, payload)
+        for jobs, entries, payload in done:
+            end_jobs(jobs, entries, payload)
         for job, error in failures:
             job.fail(error)
 

@@ -15,14 +15,13 @@ import logging
 import pickle
 import struct
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Any, NamedTuple
 
 import orjson
 
 from .. import errors
 from ..errors import PexecError
-from .job import MOST_BATCHED, Job
+from .job import MOST_BATCHED, Job, Target
 
 console = logging.getLogger("parallel_exec.console")
 
@@ -37,12 +36,13 @@ _ENTRY = struct.Struct("<BBIIQ")
 _LENGTHS = {count: struct.Struct(f"<{count}I") for count in range(1, MOST_BATCHED + 1)}
 
 
-class Status(IntEnum):
-    """How a job ended in its worker."""
+# How a job ended in its worker.
+DONE = 0  # the result is JSON text, or what its kind says
+FAILED = 1  # the result is a pickled PexecError
+REVOKED = 2  # it was not begun, because the parent has taken it back
 
-    DONE = 0  # the result is JSON text, or what its kind says
-    FAILED = 1  # the result is a pickled PexecError
-    REVOKED = 2  # it was not begun, because the parent has taken it back
+# One job of a report: how it ended, kind of the result, bytes of its console records, bytes of its result, nanoseconds.
+Entry = tuple[int, int, int, int, int]
 
 
 class Request(NamedTuple):
@@ -57,12 +57,6 @@ class Request(NamedTuple):
     name: bytes
     lengths: Sequence[int]
 
-    def pack(self) -> bytes:
-        """The frame's meta bytes."""
-        sequence, image, limits, kind, quiet, segment, name, lengths = self
-        head = _REQUEST.pack(sequence, image, limits, kind, len(lengths), len(name), quiet, segment)
-        return b"".join((head, name, _LENGTHS[len(lengths)].pack(*lengths)))
-
     @classmethod
     def unpack(cls, meta: bytes) -> Request:
         """Read what `pack` wrote; struct.error or KeyError if it is something else."""
@@ -72,58 +66,56 @@ class Request(NamedTuple):
         return cls(sequence, image, limits, kind, quiet, segment, meta[_REQUEST.size : end], lengths)
 
 
-# How one job ended: status, kind of the result, bytes of its console records, bytes of its result, nanoseconds it took.
-Entry = tuple[int, int, int, int, int]
+def pack_request(target: Target, sequence: int, kind: int, quiet: bool, segment: int, lengths: Sequence[int]) -> bytes:
+    """The meta bytes of a request: see `Request`."""
+    name, image, limits = target.name, target.image.ident, target.limits.ident
+    head = _REQUEST.pack(sequence, image, limits, kind, len(lengths), len(name), quiet, segment)
+    return b"".join((head, name, _LENGTHS[len(lengths)].pack(*lengths)))
 
 
-class Report(NamedTuple):
-    """A report as the parent reads it."""
+def pack_report(sequence: int, segment: int, entries: Sequence[Entry]) -> bytes:
+    """The meta bytes of a report on jobs from this sequence on.
 
-    sequence: int
-    segment: int
-    entries: Sequence[Entry]
-
-    def pack(self) -> bytes:
-        """The frame's meta bytes."""
-        sequence, segment, entries = self
-        head = _REPORT.pack(sequence, len(entries), segment)
-        if len(entries) == 1:
-            return head + _ENTRY.pack(*entries[0])
-        return b"".join((head, *[_ENTRY.pack(*entry) for entry in entries]))
-
-    @classmethod
-    def unpack(cls, meta: bytes) -> Report:
-        """Read what `pack` wrote; struct.error if it is something else."""
-        sequence, count, segment = _REPORT.unpack_from(meta)
-        entries = list(_ENTRY.iter_unpack(meta[_REPORT.size :]))
-        if len(entries) != count or not count:
-            raise struct.error(f"a report with {len(entries)} of {count} entries")
-        return cls(sequence, segment, entries)
+    Args:
+        segment: bytes of the payload if that is in a segment, else 0.
+        entries: one for each job.
+    """
+    head = _REPORT.pack(sequence, len(entries), segment)
+    if len(entries) == 1:
+        return head + _ENTRY.pack(*entries[0])
+    return b"".join((head, *[_ENTRY.pack(*entry) for entry in entries]))
 
 
-def end_jobs(jobs: Sequence[Job | None], report: Report, payload: bytes) -> None:
+def unpack_report(meta: bytes) -> tuple[int, int, list[Entry]]:
+    """Read what `pack_report` wrote, into its arguments; struct.error if it is something else."""
+    sequence, count, segment = _REPORT.unpack_from(meta)
+    entries: list[Entry] = list(_ENTRY.iter_unpack(meta[_REPORT.size :]))
+    if len(entries) != count or not count:
+        raise struct.error(f"a report with {len(entries)} of {count} entries")
+    return sequence, segment, entries
+
+
+def end_jobs(jobs: Sequence[Job | None], entries: Sequence[Entry], payload: bytes) -> None:
     """End the jobs that a report is about, and log what their plugin wrote to its console.
 
     Args:
-        jobs: as many as the report has entries; None for one that is none of the pool's any more.
-        report: what the worker says of them.
+        jobs: as many as there are entries; None for one that is none of the pool's any more.
+        entries: what the worker says of them.
         payload: their console records and results.
     """
     at = 0
-    for job, (status, kind, console_length, length, _run_ns) in zip(jobs, report.entries, strict=True):
+    for job, (status, kind, console_length, length, _run_ns) in zip(jobs, entries, strict=True):
         records = payload[at : at + console_length]
         at += console_length
         content = payload[at : at + length]  # of bytes the whole of which it is: no copy
         at += length
         if job is None:
             continue
-        if status == Status.DONE:
-            if records:
-                _log(records, job)
+        if records:
+            _log(records, job)
+        if status == DONE:
             job.finish(kind, content)
-        elif status == Status.FAILED:
-            if records:
-                _log(records, job)
+        elif status == FAILED:
             job.fail(load_error(content))
 
 

@@ -13,8 +13,8 @@ from enum import Enum
 from .bell import new_bell, ring_bell
 from .block import BLOCK_BYTES, RESERVE, Block
 from .channel import Channel, Kind, ProtocolError, Record, new_memory, new_segment, read_segment
-from .job import Job
-from .messages import REQUEST, Report, Request
+from .job import Job, Target
+from .messages import REQUEST, Entry, pack_request, unpack_report
 from .ring import RingCorrupted
 from .scheduler import Batch
 
@@ -42,6 +42,7 @@ class Worker:
         state: see `WorkerState`.
         pid: its process id, or None before the zygote has told it.
         fault: why it was condemned, or "".
+        seasoned: whether it has ended a job.
         since: time of a monotonic clock at which it was last given a job while it had none, or last ended one.
     """
 
@@ -57,7 +58,9 @@ class Worker:
         self.pid: int | None = None
         self.fault = ""
         self.since = 0.0
+        self.seasoned = False
         self._known: set[tuple[Kind, int]] = set()
+        self._known_targets: set[Target] = set()
         self._segments: dict[int, Record] = {}
         # The worker's ends, open here until they are on their way to it.
         self._theirs: list[int] = []
@@ -90,34 +93,32 @@ class Worker:
         jobs = batch.jobs
         target = jobs[0].target
         try:
-            for shared in (target.image, target.limits):
-                if (shared.kind, shared.ident) not in self._known:
-                    self.control.send(shared.kind, shared.ident, shared.size, (shared.fd,))
-                    self._known.add((shared.kind, shared.ident))
-            request = Request(
-                batch.sequence,
-                target.image.ident,
-                target.limits.ident,
-                jobs[0].kind,
-                batch.quiet,
-                0,
-                target.name,
-                [job.size for job in jobs],
-            )
+            if target not in self._known_targets:
+                self._introduce(target)
+            kind, lengths = jobs[0].kind, [job.size for job in jobs]
             parts = [jobs[0].document] if len(jobs) == 1 else [b"".join([job.document for job in jobs])]
             ring = self.block.requests
-            if not ring.write(REQUEST, request.pack(), parts, reserve=RESERVE):
+            meta = pack_request(target, batch.sequence, kind, batch.quiet, 0, lengths)
+            if not ring.write(REQUEST, meta, parts, reserve=RESERVE):
                 fd, size = new_segment(parts)
                 try:
                     self.control.send(Kind.SEGMENT, batch.sequence, size, (fd,))
                 finally:
                     os.close(fd)
-                if not ring.write(REQUEST, request._replace(segment=size).pack()):
+                if not ring.write(REQUEST, pack_request(target, batch.sequence, kind, batch.quiet, size, lengths)):
                     raise RingCorrupted("no room for a request that is in the window")
             if ring.peer_sleeps():
                 ring_bell(self.request_bell)
         except (BrokenPipeError, ConnectionResetError):
             pass
+
+    def _introduce(self, target: Target) -> None:
+        """Give the worker what it does not have of a target's image and limits."""
+        for shared in (target.image, target.limits):
+            if (shared.kind, shared.ident) not in self._known:
+                self.control.send(shared.kind, shared.ident, shared.size, (shared.fd,))
+                self._known.add((shared.kind, shared.ident))
+        self._known_targets.add(target)
 
     def receive(self) -> bool:
         """Take in a record, if there is one. False: the worker's end is closed.
@@ -137,18 +138,19 @@ class Worker:
         self._segments[record.ident] = record
         return True
 
-    def take_reports(self) -> tuple[list[tuple[Report, bytes]], str]:
-        """Take what is in the result ring out of it; with it, what is wrong with the rest of it, or ""."""
+    def take_reports(self) -> tuple[list[tuple[int, list[Entry], bytes]], str]:
+        """Take what is in the result ring out of it: sequences, entries and payloads; with it, what is wrong with the
+        rest of it, or "".
+        """
         ring = self.block.results
-        taken: list[tuple[Report, bytes]] = []
+        taken: list[tuple[int, list[Entry], bytes]] = []
         try:
             while (frame := ring.read()) is not None:
-                report = Report.unpack(frame.meta)
-                segment = report.segment
-                payload = self._take_segment(report.sequence, segment) if segment else bytes(frame.payload)
-                if sum([records + length for _, _, records, length, _ in report.entries]) != len(payload):
+                sequence, segment, entries = unpack_report(frame.meta)
+                payload = self._take_segment(sequence, segment) if segment else bytes(frame.payload)
+                if sum([records + length for _, _, records, length, _ in entries]) != len(payload):
                     raise ProtocolError("a report whose lengths are not its payload's")
-                taken.append((report, payload))
+                taken.append((sequence, entries, payload))
                 ring.release(frame)
         except (RingCorrupted, ProtocolError, struct.error) as error:
             return taken, str(error)

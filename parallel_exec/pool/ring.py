@@ -122,7 +122,10 @@ class Ring:
         need = (_FRAME.size + meta_length + size + _ALIGN - 1) & -_ALIGN
         words, data = self._words, self._data
         tail = words[_TAIL]
-        free = self.capacity - self._used(tail, words[_HEAD])
+        head = words[_HEAD]
+        free = self.capacity - tail + head
+        if not 0 <= free <= self.capacity or (tail | head) % _ALIGN:
+            raise self._impossible(tail, head)
         start = tail & self._mask
         skipped = 0 if need <= self.capacity - start else self.capacity - start
         if skipped + need + reserve > free:
@@ -169,7 +172,9 @@ class Ring:
             return None
         if not _ORDERED:
             self._fence()
-        used = self._used(tail, head)
+        used = tail - head
+        if not 0 <= used <= self.capacity or (tail | head) % _ALIGN:
+            raise self._impossible(tail, head)
         if head != self._read_up_to:
             raise RingCorrupted(f"the head is {head}, and was left at {self._read_up_to}")
         frame = self._frame(head, used)
@@ -202,11 +207,8 @@ class Ring:
         """Take the announcement back: the producer need not ring from now on."""
         self._words[_ASLEEP] = 0
 
-    def _used(self, tail: int, head: int) -> int:
-        used = tail - head
-        if not 0 <= used <= self.capacity or (tail | head) % _ALIGN:
-            raise RingCorrupted(f"impossible counters: tail {tail}, head {head}, capacity {self.capacity}")
-        return used
+    def _impossible(self, tail: int, head: int) -> RingCorrupted:
+        return RingCorrupted(f"impossible counters: tail {tail}, head {head}, capacity {self.capacity}")
 
     def _frame(self, position: int, used: int) -> Frame:
         data = self._data

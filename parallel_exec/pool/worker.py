@@ -26,7 +26,7 @@ from ..sandbox import MemoryImage, Sandbox
 from .bell import ring_bell, silence_bell
 from .block import RESERVE, Block
 from .channel import Channel, Kind, ProtocolError, Record, new_segment, read_segment
-from .messages import REPORT, Entry, Report, Request, Status, dump_console, dump_error
+from .messages import DONE, FAILED, REPORT, REVOKED, Entry, Request, dump_console, dump_error, pack_report
 from .ring import Buffer, Frame, RingCorrupted
 
 KEPT_SANDBOXES = 8
@@ -34,7 +34,6 @@ KEPT_NAMES = 256
 EXIT_BROKEN = 70  # the worker found what its parent cannot have sent
 # A report is sent when the jobs so far of a batch took this long, so that a slow job delays few results.
 REPORT_NS = 1_000_000
-DONE = int(Status.DONE)
 
 _PR_SET_PDEATHSIG = 1
 
@@ -92,7 +91,7 @@ class _Worker:
         self._limits: dict[int, Limits] = {}
         self._segments: dict[int, Record] = {}
         self._sandboxes: OrderedDict[tuple[int, int], Sandbox] = OrderedDict()
-        self._latest = 0, 0
+        self._latest = 0, 0  # key of the sandbox that the last job ran in
         self._names: dict[bytes, str] = {}
         self._console: list[tuple[int, str]] = []
         self._unannounced = False
@@ -171,13 +170,13 @@ class _Worker:
         try:
             # From here on the worker's death is this job's failure (README: who was it).
             if not self._block.begin(sequence, now_ns):
-                return Status.REVOKED, kind, b"", b""
+                return REVOKED, kind, b"", b""
             sandbox = self._sandbox(request.image, request.limits)
             kind, result = sandbox.run(
                 self._names.get(request.name) or self._name(request.name), document, request.kind
             )
         except PexecError as error:
-            status, result = Status.FAILED, dump_error(error)
+            status, result = FAILED, dump_error(error)
         except (RingCorrupted, ProtocolError):
             raise
         except Exception as error:
@@ -185,7 +184,7 @@ class _Worker:
             traceback.print_exc()
             self._forget_sandbox((request.image, request.limits))
             text = f"the worker failed to run the job: {type(error).__name__}: {error}"
-            status, result = Status.FAILED, dump_error(PexecError(text))
+            status, result = FAILED, dump_error(PexecError(text))
         return status, kind, dump_console(self._console) if self._console else b"", result
 
     def _name(self, name: bytes) -> str:
@@ -210,21 +209,20 @@ class _Worker:
         except OSError as error:
             for number, (_, _, _, length, run_ns) in enumerate(entries, sequence):
                 failure = dump_error(PexecError(f"the result ({length} bytes) cannot be sent: {error.strerror}"))
-                self._send(number, [(Status.FAILED, arrays.JSON, 0, len(failure), run_ns)], [failure])
+                self._send(number, [(FAILED, arrays.JSON, 0, len(failure), run_ns)], [failure])
 
     def _send(self, sequence: int, entries: list[Entry], parts: list[Buffer]) -> None:
         ring = self._block.results
         if len(parts) > 1:
             parts = [b"".join(parts)]
-        report = Report(sequence, 0, entries)
-        if ring.write(REPORT, report.pack(), parts, reserve=RESERVE):
+        if ring.write(REPORT, pack_report(sequence, 0, entries), parts, reserve=RESERVE):
             return
         fd, size = new_segment(parts)
         try:
             self._control.send(Kind.SEGMENT, sequence, size, (fd,))
         finally:
             os.close(fd)
-        if not ring.write(REPORT, report._replace(segment=size).pack()):
+        if not ring.write(REPORT, pack_report(sequence, size, entries)):
             raise RingCorrupted("no room for the report on jobs that were in the window")
 
     def _sandbox(self, image: int, limits: int) -> Sandbox:
