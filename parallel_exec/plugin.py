@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from .documents import Input, Output, encode
 from .errors import PluginError
+from .host import HostFunction, HostFunctions
+from .limits import Limits
 from .sandbox import MemoryImage, Sandbox
 
 Kind = Literal["auto", "script", "module"]
@@ -31,27 +34,58 @@ class Plugin:
         name: its file name, as it appears in stacks and messages.
         kind: ``"script"``, ``"module"``, or ``"auto"`` to find out by compiling it.
 
+        host: Python functions that the plugin may call, by the names of its global functions. Arguments and results are
+            JSON values; what one raises is an Error with its class's name and message in JavaScript. A pool's workers
+            import them: there they must be functions at the top level of a module.
+        eval: False makes everything that turns strings into code throw an EvalError: ``eval``, ``Function`` and the
+            like, however they are reached.
+        domain: whose plugin this is. A pool with ``isolation="process"`` never runs two domains in one process.
+
     A plugin is compiled when its image is first needed, not when this object is made.
 
     >>> plugin = Plugin("export const double = x => 2 * x", name="double.js")
     >>> plugin.function("double")(21)
     42
+    >>> price = Plugin("const f = d => 2 * price(d.item)", host={"price": {"tea": 1.5}.__getitem__}).function("f")
+    >>> price({"item": "tea"})
+    3.0
     """
 
     source: str
     name: str = "plugin.js"
     kind: Kind = "auto"
+    host: Mapping[str, HostFunction] = field(default_factory=HostFunctions, kw_only=True)
+    eval: bool = field(default=True, kw_only=True)
+    domain: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for field, value in (("source", self.source), ("name", self.name)):
+        for what, value in (("source", self.source), ("name", self.name)):
             if not isinstance(value, str):
-                raise TypeError(f"Plugin.{field} must be a str, not {type(value).__name__}")
+                raise TypeError(f"Plugin.{what} must be a str, not {type(value).__name__}")
         if self.kind not in ("auto", "script", "module"):
             raise ValueError(f"Plugin.kind must be 'auto', 'script' or 'module'; got {self.kind!r}")
+        if not isinstance(self.host, HostFunctions):
+            if not isinstance(self.host, Mapping):
+                raise TypeError(f"Plugin.host must map names to functions, not {type(self.host).__name__}")
+            object.__setattr__(self, "host", HostFunctions(self.host))
+        if not isinstance(self.eval, bool):
+            raise TypeError(f"Plugin.eval must be True or False, not {self.eval!r}")
+        if self.domain is not None and not isinstance(self.domain, str):
+            raise TypeError(f"Plugin.domain must be a str or None, not {type(self.domain).__name__}")
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, name: str | None = None, kind: Kind | None = None) -> Self:
-        """Read a plugin from a UTF-8 file. A name that ends in ``.mjs`` is a module unless `kind` says otherwise.
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        kind: Kind | None = None,
+        host: Mapping[str, HostFunction] | None = None,
+        eval: bool = True,
+        domain: str | None = None,
+    ) -> Self:
+        """Read a plugin from a UTF-8 file. A name that ends in ``.mjs`` is a module unless `kind` says otherwise; the
+        other arguments are the class's.
 
         Raises:
             PluginError: the file cannot be read or is not UTF-8.
@@ -63,12 +97,20 @@ class Plugin:
             raise PluginError(f"cannot read the plugin: {error.strerror}").at(plugin=os.fspath(path)) from None
         except UnicodeDecodeError as error:
             raise PluginError(f"the plugin is not UTF-8 text (byte {error.start})").at(plugin=os.fspath(path)) from None
-        return cls(source, name or file.name, kind or ("module" if file.suffix == ".mjs" else "auto"))
+        return cls(
+            source,
+            name or file.name,
+            kind or ("module" if file.suffix == ".mjs" else "auto"),
+            host=host or {},
+            eval=eval,
+            domain=domain,
+        )
 
     @cached_property
     def digest(self) -> str:
         """SHA-256, in hex, of everything that makes the plugin what it is."""
-        text = "\0".join((self.kind, self.name, self.source))
+        options = (self.kind, self.name, self.eval, self.domain, HostFunctions(self.host).identity())
+        text = json.dumps(options) + self.source
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def function(self, name: str, *, input: Input = "json", output: Output = "value") -> PluginFunction:
@@ -90,37 +132,53 @@ class Plugin:
         """
         return PluginFunction(self, name, input, output)
 
-    def image(self, *, samples: Iterable[Any] = (), function: str | None = None) -> MemoryImage:
+    def image(
+        self, *, samples: Iterable[Any] = (), function: str | None = None, limits: Limits | None = None
+    ) -> MemoryImage:
         """Return the plugin's memory image; without samples, the one that this process has captured before, if it has.
 
         Args:
             samples: documents to run through `function` before the capture (see `MemoryImage.capture`).
+            limits: bounds on the load. What they pin, chance and time, is pinned for the plugin's top level, too.
 
         Raises:
-            PluginError: the plugin cannot be loaded, or a sample fails.
+            PluginError: the plugin cannot be loaded, or a sample fails. JobTimeout, MemoryLimitExceeded: the load
+            exceeds the limits.
         """
         warm_up = [bytes(encode(sample)) for sample in samples]
-        if warm_up:
-            return MemoryImage.capture(self.source, name=self.name, kind=self.kind, samples=warm_up, function=function)
-        return _images.get(self)
+        limits = limits or Limits()
+        return self._capture(limits, warm_up, function) if warm_up else _images.get(self, limits)
+
+    def _capture(self, limits: Limits, samples: Iterable[bytes] = (), function: str | None = None) -> MemoryImage:
+        return MemoryImage.capture(
+            self.source,
+            name=self.name,
+            kind=self.kind,
+            samples=samples,
+            function=function,
+            limits=limits,
+            may_eval=self.eval,
+            host=self.host,
+        )
 
 
 class _Images:
     """The images captured in this process, the most recently used last."""
 
     def __init__(self) -> None:
-        self._images: OrderedDict[Plugin, MemoryImage] = OrderedDict()
+        self._images: OrderedDict[tuple[Plugin, int | None, float | None], MemoryImage] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, plugin: Plugin) -> MemoryImage:
+    def get(self, plugin: Plugin, limits: Limits) -> MemoryImage:
+        key = plugin, limits.seed, limits.time
         with self._lock:
-            image = self._images.get(plugin)
+            image = self._images.get(key)
             if image is not None:
-                self._images.move_to_end(plugin)
+                self._images.move_to_end(key)
                 return image
-        image = MemoryImage.capture(plugin.source, name=plugin.name, kind=plugin.kind)
+        image = plugin._capture(limits)
         with self._lock:
-            self._images[plugin] = image
+            self._images[key] = image
             if len(self._images) > _KEPT_IMAGES:
                 self._images.popitem(last=False)
         return image

@@ -86,6 +86,7 @@ STACK_SIZE = 192 * 1024 + STACK_RESERVE
 LINK_FLAGS = (
     f"-Wl,-z,stack-size={STACK_SIZE}",
     "-Wl,--export=__stack_pointer",  # part of a memory image
+    "-Wl,--export-table",  # where host functions go (guest/host.h)
     "-Wl,--strip-all",
     "-Wl,--gc-sections",
 )

@@ -2,7 +2,7 @@
  * and parser without a patch to them. The exports at the end are all that the host calls; parallel_exec/sandbox/instance.py
  * is the other side.
  *
- * A sandbox's life: engine_start() once, engine_load() with the plugin's source, engine_job() for samples if there are any,
+ * A sandbox's life: engine_start() once, engine_configure() if there is something to, engine_load() with the plugin's source, engine_job() for samples if there are any,
  * engine_freeze(); then the host captures linear memory. From there on every job is engine_job() on a copy of that image. */
 #include "mailbox.h"
 #include "allocator.h"
@@ -54,6 +54,8 @@ static int on_interrupt(JSRuntime *runtime, void *opaque)
 #include "json_builtin.h"
 #include "binary.h"
 #include "console.h"
+#include "clock.h"
+#include "host.h"
 #include "plugin.h"
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
@@ -73,6 +75,8 @@ static JSContext *ctx;
 static bool reseed_hashes;                   /* in jobs on an image that holds no Map or Set, hashed with the image's seed */
 static size_t image_heap;                    /* bytes that the image's objects take; 0 before it is frozen */
 static JSValue job_document, job_result;
+
+static bool job_read(void);
 
 static void *engine_calloc(void *opaque, size_t count, size_t size) { (void)opaque; return heap_calloc(count, size); }
 static void *engine_malloc(void *opaque, size_t size) { (void)opaque; return heap_alloc(size); }
@@ -97,7 +101,7 @@ static void job_begin(void)
     ctx->random_state = mailbox_.seed ? mailbox_.seed : 1;
     if (reseed_hashes)
         ctx->hash_seed = fresh_hash_seed();
-    ctx->time_origin = mailbox_.time_ms;
+    ctx->time_origin = js__now_ms();         /* rounded as the clock is, so that performance.now() is 0 */
     if (image_heap) {
         uint32_t quarter = mailbox_.memory_limit / 4;
         JS_SetGCThreshold(rt, image_heap + (quarter && quarter < GC_HEADROOM ? quarter : GC_HEADROOM));
@@ -133,13 +137,22 @@ void EXPORT(engine_start)(void)
     JS_SetMaxStackSize(rt, PEXEC_JS_STACK);
     JS_SetInterruptHandler(rt, on_interrupt, NULL);
     ctx = JS_NewContext(rt);
-    if (!ctx || console_install(ctx) < 0 || json_install(ctx) < 0)
+    if (!ctx || console_install(ctx) < 0 || clock_install(ctx) < 0 || json_install(ctx) < 0)
         __builtin_trap();
     plugin_namespace = JS_UNDEFINED;
     job_document = JS_UNDEFINED;
     job_begin();
     ctx->hash_seed = fresh_hash_seed();
     job_end(JOB_OK);
+}
+
+uint32_t EXPORT(host_exchange)(void) { return (uint32_t)(uintptr_t)&host_exchange_; }
+
+/* Say what the plugin that is loaded next may do: the input is a JSON array (plugin_configure). */
+void EXPORT(engine_configure)(void)
+{
+    if (job_read())
+        job_end(plugin_configure(ctx, job_document));
 }
 
 /* Load the plugin whose source is the input, under the file name in mailbox.name. */
@@ -183,6 +196,7 @@ void EXPORT(engine_freeze)(void)
     JS_RunGC(rt);
     image_heap = rt->malloc_state.malloc_size;
     reseed_hashes = !image_holds_hash_tables();
+    host_ready = true;
     memset(&mailbox_, 0, sizeof(mailbox_));
     /* What the load left above the heap's end must not pass for untouched memory. */
     memset((void *)(uintptr_t)heap.end, 0, heap.high_water - heap.end);

@@ -29,6 +29,26 @@ static JSValue settle(JSContext *ctx, JSValue value, bool *pending)
     return state == JS_PROMISE_FULFILLED ? result : JS_Throw(ctx, result);
 }
 
+static bool plugin_may_eval = true;
+
+/* What the engine calls in place of its compiler once a plugin that may not make code of strings has been compiled. */
+static JSValue eval_refused(JSContext *ctx, JSValueConst self, const char *input, size_t input_len, const char *filename, int line,
+                            int flags, int scope_idx)
+{
+    (void)self, (void)input, (void)input_len, (void)filename, (void)line, (void)flags, (void)scope_idx;
+    return JS_Throw(ctx, JS_MakeError2(ctx, JS_EVAL_ERROR, true,
+                                       "this plugin may not make code of strings: eval and Function are switched off"));
+}
+
+/* Take in the options of the plugin that is loaded next: [whether it may make code of strings, host function's name, ...]. */
+static uint32_t plugin_configure(JSContext *ctx, JSValueConst options)
+{
+    JSValue may_eval = JS_GetPropertyUint32(ctx, options, 0);
+    plugin_may_eval = JS_ToBool(ctx, may_eval);
+    JS_FreeValue(ctx, may_eval);
+    return host_install(ctx, options, 1) < 0 ? report_exception(ctx) : JOB_OK;
+}
+
 static JSValue plugin_compile(JSContext *ctx, const char *source, size_t len, const char *file, int type)
 {
     return JS_Eval(ctx, source, len, file, type | JS_EVAL_FLAG_COMPILE_ONLY);
@@ -75,9 +95,12 @@ static JSValue plugin_compile_auto(JSContext *ctx, const char *source, size_t le
 
 static uint32_t plugin_load(JSContext *ctx, const char *source, size_t len, const char *file, uint32_t kind)
 {
+    ctx->eval_internal = __JS_EvalInternal;
     JSValue code = kind == LOAD_AUTO ? plugin_compile_auto(ctx, source, len, file)
                                      : plugin_compile(ctx, source, len, file,
                                                       kind == LOAD_MODULE ? JS_EVAL_TYPE_MODULE : JS_EVAL_TYPE_GLOBAL);
+    if (!plugin_may_eval)
+        ctx->eval_internal = eval_refused;
     if (JS_IsException(code))
         return report_exception(ctx);
     JSModuleDef *module = JS_VALUE_GET_TAG(code) == JS_TAG_MODULE ? JS_VALUE_GET_PTR(code) : NULL;

@@ -35,6 +35,7 @@ class Kind(IntEnum):
     LIMITS = 6  # parent to worker: limits id, size; segment
     SEGMENT = 7  # either way: job id, size; segment
     KILL = 8  # parent to zygote: worker id
+    HOST = 9  # parent to worker: image id, size; segment
 
 
 class Record(NamedTuple):

@@ -53,17 +53,19 @@ class Core:
     for ever without a time limit; when `join` returns, no process, descriptor or shared memory of the pool is left.
     """
 
-    def __init__(self, workers: int, limits: Limits) -> None:
-        """Start the zygote, the workers and the collector.
+    def __init__(
+        self, workers: int, limits: Limits, *, by_domain: bool, jobs_per_worker: int | None, retries: int
+    ) -> None:
+        """Start the zygote, the workers and the collector. The arguments are those of `Pool`.
 
         Raises:
             OSError: a process cannot be started. PluginError: the engine is not built.
         """
         self._owner = os.getpid()
         self._lock = threading.Lock()
-        self._scheduler: Scheduler[Job] = Scheduler()
+        self._scheduler: Scheduler[Job] = Scheduler(jobs_per_worker)
         self._poller = Poller()
-        self._supervisor = Supervisor(workers, self._scheduler, self._poller, self._take)
+        self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take)
         self._workers = self._supervisor.workers
         self._done: list[tuple[list[Job | None], list[Entry], bytes]] = []
         self._closing = False
@@ -73,7 +75,7 @@ class Core:
         self._check_at = math.inf  # when to look for overdue jobs
         self._wakeup = Wakeup()
         self.duty = Duty(self._step, self._distrust_all, self.hungry, self._wakeup)
-        self._publisher = Publisher(limits)
+        self._publisher = Publisher(limits, by_domain=by_domain)
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
         try:
             self._supervisor.start_zygote()
@@ -102,6 +104,8 @@ class Core:
                     self.duty.outsider(job.future)
             self._scheduler.add(jobs)
             failures = self._hand_over()
+            if self._scheduler.spent() is not None:
+                self._wakeup.ring()
         for failed, failure in failures:
             failed.fail(failure)
 
@@ -330,6 +334,9 @@ class Core:
                     job.cancel()
         else:
             failures += self._hand_over()
+            while (spent := self._scheduler.spent()) is not None and self._supervisor.broken is None:
+                self._supervisor.retire(self._workers[spent])
+                failures += self._hand_over()
         self._closed = broken is not None or (self._closing and self._scheduler.idle)
         return failures
 

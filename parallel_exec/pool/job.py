@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from ..documents import Output, result_value
 from ..errors import PexecError
+from ..plugin import PluginFunction
 from .channel import Shared
 from .ring import Buffer
 
@@ -25,7 +26,9 @@ class Target:
     have cost.
 
     Attributes:
-        image, limits: what workers are given before its first job.
+        image, limits: numbers under which workers know the plugin's memory image and the limits.
+        shared: what workers are given before its first job.
+        domain: whose plugin it is, if domains are kept apart.
         plugin, function: names, for errors.
         name: the function's name as it is sent.
         patience_s: seconds after its start at which a job's worker is killed; infinite for never.
@@ -33,24 +36,44 @@ class Target:
         quiet: whether its jobs are so short that not every result needs to be announced.
     """
 
-    __slots__ = ("_cost_ns", "batch", "function", "image", "limits", "name", "patience_s", "plugin", "quiet")
+    __slots__ = (
+        "_batches",
+        "_cost_ns",
+        "batch",
+        "domain",
+        "function",
+        "image",
+        "limits",
+        "name",
+        "patience_s",
+        "plugin",
+        "quiet",
+        "shared",
+    )
 
-    def __init__(self, image: Shared, limits: Shared, plugin: str, function: str, patience_s: float) -> None:
-        self.image = image
-        self.limits = limits
-        self.plugin = plugin
-        self.function = function
-        self.name = function.encode("utf-8", "surrogatepass")
+    def __init__(
+        self, shared: tuple[Shared, ...], function: PluginFunction, patience_s: float, domain: str | None
+    ) -> None:
+        self.shared = shared
+        self.image = shared[0].ident
+        self.limits = shared[-1].ident
+        self.plugin = function.plugin.name
+        self.function = function.name
+        self.name = function.name.encode("utf-8", "surrogatepass")
         self.patience_s = patience_s
+        self.domain = domain
         self.batch = 1
         self.quiet = False
         self._cost_ns = 0
+        # When a worker dies, what it did of a batch may be done again: not to be seen, but through host functions.
+        self._batches = not function.plugin.host
 
     def ran(self, run_ns: int) -> None:
         """Learn from a job that took so many nanoseconds."""
         known = self._cost_ns
         self._cost_ns = cost = known + (run_ns - known) // _SMOOTHING if known else run_ns
-        self.batch = max(1, min(MOST_BATCHED, BATCH_NS // (cost + 1)))
+        if self._batches:
+            self.batch = max(1, min(MOST_BATCHED, BATCH_NS // (cost + 1)))
         self.quiet = cost < QUIET_NS
 
 
@@ -73,6 +96,7 @@ class Job:
         index: position of the document in its map, or None.
         future: what the caller waits on; None for a job of a map.
         sink: the map that a job belongs to, which is told when it ends.
+        attempts: how often it may have been begun.
         claimed: whether it has been handed to a worker, from when on it cannot be cancelled.
         ended: whether `result` returns at once.
     """
@@ -80,6 +104,7 @@ class Job:
     __slots__ = (
         "_error",
         "_value",
+        "attempts",
         "claimed",
         "document",
         "dropped",
@@ -111,6 +136,7 @@ class Job:
         self.index = index
         self.future = future
         self.sink = sink
+        self.attempts = 1
         self.claimed = self.dropped = self.ended = False
         self._value: tuple[int, bytes] = NOTHING
         self._error: BaseException | None = None

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from ..documents import prepare
 from ..errors import PexecError
@@ -39,9 +39,15 @@ class Pool(Executor):
     Args:
         max_workers: number of worker processes; by default the number of CPUs that this process may use.
         limits: bounds on each job.
+        isolation: ``"process"``: a worker process only ever runs plugins of one domain (``Plugin(domain=...)``), and a
+            new process takes its place when another domain's turn comes; None: each job has a fresh sandbox, which is
+            the isolation between them.
+        max_jobs_per_worker: how many jobs a worker process runs, about, before a new one takes its place; None for no
+            such number.
+        retries: how often a job is run again when its worker dies. A plugin's own failure is never retried.
 
     Raises:
-        ValueError: `max_workers` is less than 1.
+        ValueError: a number is out of its range.
 
     >>> import parallel_exec as px
     >>> double = px.Plugin("function double(x) { return 2 * x }").function("double")
@@ -50,7 +56,15 @@ class Pool(Executor):
     (42, [0, 2, 4, 6, 8])
     """
 
-    def __init__(self, max_workers: int | None = None, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        limits: Limits | None = None,
+        isolation: Literal["process"] | None = None,
+        max_jobs_per_worker: int | None = None,
+        retries: int = 0,
+    ) -> None:
         if max_workers is None:
             max_workers = usable_cpus()
         if not isinstance(max_workers, int) or isinstance(max_workers, bool):
@@ -59,8 +73,19 @@ class Pool(Executor):
             raise ValueError(f"max_workers must be at least 1 (or None for one per usable CPU); got {max_workers}")
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits must be a Limits, not {limits!r}")
+        if isolation not in (None, "process"):
+            raise ValueError(f"isolation must be 'process' or None; got {isolation!r}")
+        for name, number, least in (("max_jobs_per_worker", max_jobs_per_worker or 1, 1), ("retries", retries, 0)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < least:
+                raise ValueError(f"{name} must be an integer of at least {least}; got {number!r}")
         self._max_workers = max_workers
-        self._core = Core(max_workers, limits or Limits())
+        self._core = Core(
+            max_workers,
+            limits or Limits(),
+            by_domain=isolation == "process",
+            jobs_per_worker=max_jobs_per_worker,
+            retries=retries,
+        )
         # A pool that is forgotten without shutdown ends once its jobs have.
         weakref.finalize(self, self._core.close_soon).atexit = False
 

@@ -30,6 +30,7 @@ class WorkerState(Enum):
     STARTING = "the zygote has been asked to fork it; its ring takes requests already"
     RUNNING = "its process exists"
     CONDEMNED = "it broke the protocol: it gets no more jobs and is being killed; its exit is awaited"
+    RETIRED = "as OVERDUE, but it did nothing wrong: another process is to take its place"
     OVERDUE = "its job outlived deadline and grace: as CONDEMNED, but what it ends meanwhile still counts"
     DEAD = "its exit is known; its memory and descriptors are given back"
 
@@ -113,8 +114,8 @@ class Worker:
             pass
 
     def _introduce(self, target: Target) -> None:
-        """Give the worker what it does not have of a target's image and limits."""
-        for shared in (target.image, target.limits):
+        """Give the worker what it does not have of what a target needs."""
+        for shared in target.shared:
             if (shared.kind, shared.ident) not in self._known:
                 self.control.send(shared.kind, shared.ident, shared.size, (shared.fd,))
                 self._known.add((shared.kind, shared.ident))

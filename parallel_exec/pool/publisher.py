@@ -16,15 +16,21 @@ from .job import Target
 class Publisher:
     """The images and limits of a pool, and the functions that use them. Usable by any thread.
 
+    Args:
+        limits: of every job.
+        by_domain: whether plugins of different domains are to be kept apart.
+
     Attributes:
         least_patience_s: no target's `patience_s` is less.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, by_domain: bool) -> None:
         self._lock = threading.Lock()
-        self._images: dict[str, Shared] = {}
+        self._images: dict[str, tuple[Shared, ...]] = {}
         self._targets: dict[tuple[str, str], Target] = {}
         self.least_patience_s = math.inf if limits.time_s is None else limits.time_s + limits.grace_s
+        self._bounds = limits
+        self._by_domain = by_domain
         self._limits = Shared.publish(Kind.LIMITS, 1, pickle.dumps(limits))
         self._open = [self._limits.fd]
 
@@ -36,19 +42,26 @@ class Publisher:
         """Return the function as a target for jobs; its plugin is captured and published if that has not been done.
 
         Raises:
-            PluginError: the plugin cannot be loaded.
+            PluginError: the plugin cannot be loaded, or workers cannot import its host functions.
         """
         plugin = function.plugin
         with self._lock:
-            image = self._images.get(plugin.digest) or self._publish(plugin)
-            target = Target(image, self._limits, plugin.name, function.name, self.least_patience_s)
+            shared = self._images.get(plugin.digest) or self._publish(plugin)
+            domain = plugin.domain if self._by_domain else None
+            target = Target((*shared, self._limits), function, self.least_patience_s, domain)
             return self._targets.setdefault((plugin.digest, function.name), target)
 
-    def _publish(self, plugin: Plugin) -> Shared:
-        image = Shared.publish(Kind.IMAGE, len(self._images) + 1, plugin.image().to_bytes())
-        self._open.append(image.fd)
-        self._images[plugin.digest] = image
-        return image
+    def _publish(self, plugin: Plugin) -> tuple[Shared, ...]:
+        ident = len(self._images) + 1
+        contents = {Kind.IMAGE: plugin.image(limits=self._bounds).to_bytes()}
+        if plugin.host:
+            contents[Kind.HOST] = pickle.dumps(plugin.host)  # by reference: the functions' modules and names
+        shared = []
+        for kind, content in contents.items():
+            shared.append(Shared.publish(kind, ident, content))
+            self._open.append(shared[-1].fd)
+        self._images[plugin.digest] = tuple(shared)
+        return self._images[plugin.digest]
 
     def close(self) -> None:
         """Give the memory back; workers that have it mapped keep it. Calling it again does nothing."""

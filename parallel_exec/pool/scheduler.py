@@ -7,6 +7,7 @@ that a dying worker has little to hand back. Jobs travel in batches: one job, or
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -67,7 +68,7 @@ class Batch(Generic[T]):
 class Window(Generic[T]):
     """One worker's jobs in flight, by their sequence, in the order in which they were handed to it."""
 
-    __slots__ = ("bytes", "ends", "jobs", "next", "open", "stalled", "worker")
+    __slots__ = ("bytes", "domain", "ends", "jobs", "next", "open", "stalled", "worker")
 
     def __init__(self, worker: int) -> None:
         self.worker = worker
@@ -75,6 +76,7 @@ class Window(Generic[T]):
         self.ends: deque[int] = deque()  # the sequence behind each batch
         self.bytes = 0
         self.next = 1
+        self.domain: str | None = None  # of all its jobs so far, once there is one
         self.open = True
         self.stalled = False  # jobs were taken back from it, and it has not ended one since
 
@@ -100,7 +102,13 @@ class Scheduler(Generic[T]):
     order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, jobs_per_worker: int | None = None) -> None:
+        """Begin without workers.
+
+        Args:
+            jobs_per_worker: how many jobs a worker is given at most; then it has to be replaced.
+        """
+        self._most_jobs = jobs_per_worker or math.inf
         self._queue: deque[T] = deque()
         self._windows: dict[int, Window[T]] = {}
         self._assigning: Batch[T] | None = None
@@ -134,7 +142,7 @@ class Scheduler(Generic[T]):
         queue = self._queue
         while queue:
             job = queue[0]
-            window = self._emptiest(job.size)
+            window = self._emptiest(job.size, job.target.domain)
             if window is None:
                 return
             if not job.claim():
@@ -146,6 +154,7 @@ class Scheduler(Generic[T]):
             jobs.append(job)
             queue.popleft()
             size = job.size
+            window.domain = target.domain
             if target.batch > 1 and size < BATCH_BYTES:
                 size = self._fill(batch, size)
             window.next += len(jobs)
@@ -232,6 +241,20 @@ class Scheduler(Generic[T]):
             window.open and len(window.ends) < WINDOW_BATCHES // 2 for window in self._windows.values()
         )
 
+    def spent(self) -> int | None:
+        """A worker that has nothing to do and has to be replaced by a new one: it has had its number of jobs, or it may
+        not run the next job's domain, and none that may is there.
+        """
+        windows = [window for window in self._windows.values() if window.open]
+        idle = [window.worker for window in windows if not window.jobs]
+        for worker in idle:
+            if self._windows[worker].next > self._most_jobs:
+                return worker
+        if not idle or not self._queue:
+            return None
+        domain = self._queue[0].target.domain
+        return None if any(window.next == 1 or window.domain == domain for window in windows) else idle[0]
+
     def starving(self) -> bool:
         """Whether a worker has nothing to do while another one has more than a job."""
         if self._queue or len(self._windows) < 2:
@@ -296,10 +319,12 @@ class Scheduler(Generic[T]):
         self._queue.clear()
         return jobs
 
-    def _emptiest(self, size: int) -> Window[T] | None:
+    def _emptiest(self, size: int, domain: str | None) -> Window[T] | None:
         best, least = None, WINDOW_BATCHES
         for window in self._windows.values():
             batches = len(window.ends)
-            if batches < least and window.has_room(size):
+            if batches >= least or window.next > self._most_jobs or not window.has_room(size):
+                continue
+            if window.next == 1 or window.domain == domain:
                 best, least = window, batches
         return best

@@ -25,7 +25,7 @@ from .scheduler import Scheduler
 # does not begin a job: nothing a plugin does takes that long, but a machine with more to do than CPUs may.
 START_S = 5.0
 
-_DOOMED = (WorkerState.CONDEMNED, WorkerState.OVERDUE)
+_DOOMED = (WorkerState.CONDEMNED, WorkerState.OVERDUE, WorkerState.RETIRED)
 
 
 class Supervisor:
@@ -46,6 +46,7 @@ class Supervisor:
         self.broken: str | None = None
         self.losses: list[tuple[Job, PexecError]] = []
         self._wanted = wanted
+        self._retries = retries
         self._scheduler = scheduler
         self._poller = poller
         self._take = take
@@ -91,6 +92,11 @@ class Supervisor:
             self._scheduler.close_window(worker.id)
             assert self._zygote is not None
             self._zygote.kill(worker)
+
+    def retire(self, worker: Worker) -> None:
+        """Let a new worker take the place of one that has nothing to do."""
+        self.condemn(worker, "", WorkerState.RETIRED)
+        self.replace()
 
     def condemn_all(self, fault: str) -> None:
         """Have all workers killed, and begin with new ones."""
@@ -195,9 +201,9 @@ class Supervisor:
 
     def _worker_died(self, worker: Worker, how: str) -> None:
         self._take(worker)  # what it finished before it died is finished
-        overdue = worker.state is WorkerState.OVERDUE
+        crashed = worker.state not in (WorkerState.OVERDUE, WorkerState.RETIRED)
         self._bury(worker, how)
-        if not overdue:
+        if crashed:
             self._scheduler.count_crash(time.monotonic())
         if self._scheduler.hopeless(self._wanted):
             self.broken = f"the pool gives up: its workers die one after another; the last one: {how}"
@@ -221,7 +227,12 @@ class Supervisor:
         del self.workers[worker.id]
         self._poller.unregister(worker.control.fileno())
         if job is not None:
-            self.losses.append((job, self._loss(worker, job, how)))
+            loss = self._loss(worker, job, how)
+            if isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
+                job.attempts += 1
+                self._scheduler.requeue([job])
+            else:
+                self.losses.append((job, loss))
         worker.bury()
 
     def _loss(self, worker: Worker, job: Job, how: str) -> PexecError:

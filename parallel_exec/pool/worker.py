@@ -88,6 +88,7 @@ class _Worker:
         self._poll.register(control.fileno(), select.POLLIN)
         self._images: dict[int, MemoryImage] = {}
         self._image_maps: dict[int, mmap.mmap] = {}
+        self._hosts: dict[int, bytes] = {}
         self._limits: dict[int, Limits] = {}
         self._segments: dict[int, Record] = {}
         self._sandboxes: OrderedDict[tuple[int, int], Sandbox] = OrderedDict()
@@ -242,7 +243,8 @@ class _Worker:
             self._images[image] = MemoryImage.from_bytes(self._image_maps[image])
         if len(self._sandboxes) >= KEPT_SANDBOXES:
             self._sandboxes.popitem(last=False)[1].close()
-        sandbox = Sandbox(self._images[image], limits=self._limits[limits], on_console=self._log)
+        host = pickle.loads(self._hosts[image]) if image in self._hosts else None
+        sandbox = Sandbox(self._images[image], limits=self._limits[limits], on_console=self._log, host=host)
         self._sandboxes[key] = sandbox
         self._latest = key
         return sandbox
@@ -272,6 +274,9 @@ class _Worker:
             case Kind.LIMITS:
                 # Of this process's own parent, which is trusted; nothing else is unpickled here.
                 self._limits[record.ident] = pickle.loads(read_segment(record.fds[0], record.value))
+                record.close()
+            case Kind.HOST:
+                self._hosts[record.ident] = read_segment(record.fds[0], record.value)
                 record.close()
             case Kind.SEGMENT:
                 # A job is sent twice when an exception interrupted its sending (README: interrupted hand-over).

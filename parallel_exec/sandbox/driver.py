@@ -10,10 +10,11 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
+import orjson
 import wasmtime
 
 from ..errors import PexecError, PluginError
@@ -89,6 +90,21 @@ class Driver:
         self.instance.bind("_initialize")()
         self.put()
         self.call("engine_start")
+
+    def configure(self, *, may_eval: bool, host: Iterable[str]) -> None:
+        """Say what the plugin that is loaded next may do.
+
+        Args:
+            may_eval: whether it may make code of strings.
+            host: names of the host functions that it may call.
+
+        Raises:
+            PluginError: a host function has the name of one of the engine's globals.
+        """
+        self.put(orjson.dumps([may_eval, *host]))
+        reply = self._run("engine_configure")
+        if reply.status != Status.OK:
+            raise outcome.load_error(self.instance, reply, self.limits)
 
     def load(self, source: str, name: str, kind: SourceKind = "auto") -> None:
         """Load a plugin.

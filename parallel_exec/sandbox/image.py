@@ -73,6 +73,8 @@ class MemoryImage:
         samples: Iterable[bytes] = (),
         function: str | None = None,
         limits: Limits | None = None,
+        may_eval: bool = True,
+        host: Iterable[str] = (),
     ) -> MemoryImage:
         """Start the engine, load the plugin, run it on the samples, and capture linear memory.
 
@@ -84,6 +86,8 @@ class MemoryImage:
                 from them is in the image. What the function leaves behind in the plugin's own variables is, too.
             function: the function to run on the samples; required with them.
             limits: bounds on the load and on each sample's run.
+            may_eval: whether the plugin may make code of strings.
+            host: names of the host functions that it may call, in jobs, not while it is loaded.
 
         Raises:
             PluginError: the source does not compile, its top level throws, or a sample fails.
@@ -92,6 +96,9 @@ class MemoryImage:
         try:
             with Driver.open(limits or Limits()) as driver:
                 driver.start()
+                names = tuple(host)
+                if names or not may_eval:
+                    driver.configure(may_eval=may_eval, host=names)
                 driver.load(source, name, kind)
                 for index, sample in enumerate(samples):
                     _warm_up(driver, function, sample, index)

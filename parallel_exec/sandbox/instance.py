@@ -85,6 +85,19 @@ class Instance:
         assert isinstance(function, wasmtime.Func)
         return raw.bind(self.store, function)
 
+    def ask(self, name: str) -> int:
+        """Return the result of an export that takes nothing and returns an i32."""
+        function = self._exports[name]
+        assert isinstance(function, wasmtime.Func)
+        answer: int = function(self.store)
+        return answer
+
+    def set_function(self, slot: int, function: Callable[[], None]) -> None:
+        """Put a function of ours, which takes and returns nothing, into a slot of the guest's function table."""
+        table = self._exports["__indirect_function_table"]
+        assert isinstance(table, wasmtime.Table)
+        table.set(self.store, slot, wasmtime.Func(self.store, wasmtime.FuncType([], []), function))
+
     def reply(self) -> Reply:
         """Read what the guest says of the last call."""
         return unpack_reply(self.view, self.mailbox)

@@ -95,9 +95,22 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func) -> Callable[[], No
             ctypes.memset(ctypes.byref(trap), 0, ctypes.sizeof(trap))
             raise Trapped(found)
         if error:
-            raise error_from(ctypes.cast(error, ctypes.POINTER(error_type)))
+            failure = error_from(ctypes.cast(error, ctypes.POINTER(error_type)))
+            raise take_exception() or failure
 
     return call
+
+
+def take_exception() -> BaseException | None:
+    """Return, and forget, the exception that a callback into Python ended the call with: wasmtime's package keeps it
+    for its own, checked, calls, and would raise it at the next one that fails.
+    """
+    from wasmtime import _func
+
+    raised: BaseException | None = getattr(_func, "LAST_EXCEPTION", None)
+    if raised is not None:
+        _func.LAST_EXCEPTION = None
+    return raised
 
 
 def bind(store: wasmtime.Store, function: wasmtime.Func) -> Callable[[], None]:

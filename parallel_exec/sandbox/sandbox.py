@@ -6,16 +6,18 @@ import contextlib
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import arrays
 from ..documents import Input, Output, encode, prepare, result_value
 from ..errors import InvalidDocument, JSError, PexecError
+from ..host import HostFunction
 from ..limits import Limits
 from . import outcome
 from .console import OnConsole, log_record, records
 from .engine import Engine
+from .host import HostCalls
 from .image import MemoryImage
 from .instance import Instance, MemoryRefused
 from .mailbox import DEADLINE_OFFSET, INPUT_PADDING, Reply, Request, Status, pack_deadline
@@ -40,9 +42,10 @@ class Sandbox:
         limits: bounds on each call.
         on_console: receives the plugin's console output, record by record, after the call that wrote it; by default it
             goes to the logger ``parallel_exec.console``.
+        host: host functions by name, for a memory image; a plugin brings its own.
 
     Raises:
-        PluginError: the plugin cannot be loaded.
+        PluginError: the plugin cannot be loaded. JobTimeout, MemoryLimitExceeded: loading it exceeds the limits.
 
     >>> import parallel_exec as px
     >>> with px.Sandbox(px.Plugin("function area(d) { return d.width * d.height }")) as sandbox:
@@ -51,10 +54,21 @@ class Sandbox:
     """
 
     def __init__(
-        self, plugin: Plugin | MemoryImage, *, limits: Limits | None = None, on_console: OnConsole | None = None
+        self,
+        plugin: Plugin | MemoryImage,
+        *,
+        limits: Limits | None = None,
+        on_console: OnConsole | None = None,
+        host: Mapping[str, HostFunction] | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self._image = plugin if isinstance(plugin, MemoryImage) else plugin.image()
+        if isinstance(plugin, MemoryImage):
+            self._image = plugin
+        elif host is not None:
+            raise TypeError("host= goes with a memory image; a plugin brings its own: Plugin(source, host=...)")
+        else:
+            self._image, host = plugin.image(limits=self.limits), plugin.host
+        self._host = HostCalls(host, self.limits) if host else None
         self._on_console = on_console or log_record
         self._watchdog = Watchdog.shared()
         self._requests: dict[str, Request] = {}
@@ -97,6 +111,7 @@ class Sandbox:
 
     def close(self) -> None:
         """Give the sandbox's memory back. Calling it again does nothing; any other call raises ValueError."""
+        self._check_idle()
         self._closed = True
         self._drop()
 
@@ -124,17 +139,26 @@ class Sandbox:
         if length > limits.document_bytes:
             raise InvalidDocument(f"a document of {length} bytes exceeds Limits.document_bytes={limits.document_bytes}")
         if self._dirty:
+            self._check_idle()
             self._drop()  # an exception, such as Ctrl-C, tore the last job out of one of the lines below
         instance = self._instance or self._open()
         self._dirty = True
         input_end = self._put(instance, function, content, length, kind)
         slot = self._slot
+        if self._host is not None:
+            self._host.begin()
         if limits.time_s is not None:
             self._watchdog.arm(slot, self._job, limits.time_s)
         try:
             self._run()
         except Trapped as trap:
             raise self._trapped(instance, trap) from None
+        except BaseException:
+            raised = self._host.end() if self._host is not None else None
+            if raised is None:
+                raise
+            self._drop()
+            raise raised from None
         finally:
             slot.due = math.inf
         reply = instance.reply()
@@ -202,6 +226,10 @@ class Sandbox:
             return outcome.out_of_memory(self.limits, reply.memory_wanted)
         return JSError("InternalError", f"the engine stopped: {trap}")
 
+    def _check_idle(self) -> None:
+        if self._host is not None and self._host.busy:
+            raise PexecError("the sandbox is running the job that called this host function; use another sandbox here")
+
     def _request(self, function: str) -> Request:
         if self._closed:
             raise ValueError("the sandbox is closed")
@@ -230,6 +258,8 @@ class Sandbox:
 
         self._slot = self._watchdog.register(stop)
         self._run = instance.bind("engine_job")
+        if self._host is not None:
+            self._host.attach(instance)
         self._instance = instance
         return instance
 

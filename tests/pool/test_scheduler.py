@@ -7,6 +7,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import parallel_exec as px
 from parallel_exec.pool.channel import Kind, Shared
 from parallel_exec.pool.job import BATCH_NS, MOST_BATCHED, QUIET_NS, Target
 from parallel_exec.pool.scheduler import (
@@ -20,9 +21,9 @@ from parallel_exec.pool.scheduler import (
 )
 
 
-def new_target(cost_ns: int = 0) -> Target:
+def new_target(cost_ns: int = 0, domain: str | None = None) -> Target:
     shared = Shared(Kind.IMAGE, 1, -1, 0)
-    target = Target(shared, shared, "plugin.js", "f", 11.0)
+    target = Target((shared, shared), px.Plugin("").function("f"), 11.0, domain)
     if cost_ns:
         target.ran(cost_ns)
     return target
@@ -127,6 +128,30 @@ def test_what_a_busy_worker_has_not_begun_goes_to_an_idle_one() -> None:
     assert [task and task.id for task in scheduler.finished(1, 1, 3)] == [1, None, None]
     scheduler.add([Task(7)])
     assert assigned(scheduler) == [(1, [7])]
+
+
+def test_a_worker_runs_one_domain_only_and_is_replaced_for_another() -> None:
+    a, b = new_target(domain="a"), new_target(domain="b")
+    scheduler = with_workers(2)
+    scheduler.add([Task(1, target=a), Task(2, target=b), Task(3, target=b)])
+    assert assigned(scheduler) == [(1, [1]), (2, [2]), (2, [3])]
+    scheduler.add([Task(4, target=PLAIN), Task(5, target=a)])
+    assert assigned(scheduler) == [] and scheduler.spent() is None
+    scheduler.finished(1, 1, 1)
+    assert assigned(scheduler) == [] and scheduler.spent() == 1
+    scheduler.close_window(1)
+    scheduler.add_worker(3)
+    assert assigned(scheduler) == [(3, [4])] and scheduler.spent() is None
+
+
+def test_a_worker_that_had_its_number_of_jobs_is_replaced() -> None:
+    scheduler: Scheduler[Task] = Scheduler(2)
+    scheduler.add_worker(1)
+    scheduler.add([Task(number) for number in range(1, 4)])
+    assert assigned(scheduler) == [(1, [1]), (1, [2])] and scheduler.spent() is None
+    scheduler.finished(1, 1, 1)
+    scheduler.finished(1, 2, 1)
+    assert assigned(scheduler) == [] and scheduler.spent() == 1
 
 
 def test_a_closed_window_gets_nothing() -> None:
