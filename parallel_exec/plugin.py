@@ -48,7 +48,7 @@ class Plugin:
     42
     >>> price = Plugin("const f = d => 2 * price(d.item)", host={"price": {"tea": 1.5}.__getitem__}).function("f")
     >>> price({"item": "tea"})
-    3.0
+    3
     """
 
     source: str

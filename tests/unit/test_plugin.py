@@ -171,3 +171,34 @@ def test_a_thread_keeps_only_its_recent_sandboxes(monkeypatch: pytest.MonkeyPatc
     assert list(kept) == [functions[2].plugin, functions[3].plugin]
     assert functions[0](0) == 0
     assert list(kept) == [functions[3].plugin, functions[0].plugin]
+
+
+def test_a_domain_belongs_to_the_plugin() -> None:
+    plugin = px.Plugin(DOUBLE, domain="tenant-a")
+    assert plugin != px.Plugin(DOUBLE, domain="tenant-b") and plugin != px.Plugin(DOUBLE)
+    assert len({plugin.digest, px.Plugin(DOUBLE, domain="tenant-b").digest, px.Plugin(DOUBLE).digest}) == 3
+    assert pickle.loads(pickle.dumps(plugin.function("double"))).plugin.domain == "tenant-a"
+    assert plugin.function("double")(4) == 8
+    with pytest.raises(TypeError, match=r"Plugin\.domain must be a str or None, not int"):
+        px.Plugin(DOUBLE, domain=1)  # type: ignore[arg-type]
+
+
+def test_from_file_takes_the_options(tmp_path: Path) -> None:
+    file = tmp_path / "options.js"
+    file.write_text("const f = x => len(x)", encoding="utf-8")
+    plugin = px.Plugin.from_file(file, host={"len": len}, eval=False, domain="tenant-a")
+    assert plugin == px.Plugin("const f = x => len(x)", "options.js", host={"len": len}, eval=False, domain="tenant-a")
+    assert plugin.function("f")([1, 2]) == 2
+
+
+def test_pinned_chance_and_time_hold_while_a_plugin_is_loaded() -> None:
+    plugin = px.Plugin("const r = Math.random(), t = Date.now(); const f = () => [r, t]")
+    pinned = [px.Limits(seed=seed, time=time) for seed, time in ((1, 5.0), (1, 5.0), (2, 5.0), (1, 6.0))]
+    found = []
+    for limits in pinned:
+        with px.Sandbox(plugin, limits=limits) as sandbox:
+            found.append(sandbox.call("f", 0))
+    assert found[0] == found[1] and found[0][1] == 5000 and found[3][1] == 6000
+    assert found[2][0] != found[0][0]
+    assert plugin.image(limits=pinned[0]) is plugin.image(limits=pinned[1]) is not plugin.image()
+    assert plugin.image(limits=pinned[0]).to_bytes() == plugin._capture(pinned[0]).to_bytes()
