@@ -255,7 +255,7 @@ static bool job_invoke(void)
     bool pending;
     job_result = settle(ctx, JS_Call(ctx, function, JS_UNDEFINED, 1, vc(&job_document)), &pending);
     if (pending || JS_IsException(job_result)) {
-        job_end(pending ? JOB_PENDING : report_exception(ctx));
+        job_end(pending ? pending_status() : report_exception(ctx));
         return false;
     }
     return true;

@@ -29,6 +29,9 @@ static JSValue settle(JSContext *ctx, JSValue value, bool *pending)
     return state == JS_PROMISE_FULFILLED ? result : JS_Throw(ctx, result);
 }
 
+/* What it means that a promise can never settle: the plugin's doing, unless the job that would have was refused its memory. */
+static uint32_t pending_status(void) { return mailbox_.memory_wanted ? JOB_OUT_OF_MEMORY : JOB_PENDING; }
+
 static bool plugin_may_eval = true;
 
 /* What the engine calls in place of its compiler once a plugin that may not make code of strings has been compiled. */
@@ -110,7 +113,7 @@ static uint32_t plugin_load(JSContext *ctx, const char *source, size_t len, cons
         return report_exception(ctx);
     JS_FreeValue(ctx, result);
     if (pending)
-        return JOB_PENDING;
+        return pending_status();
     if (module) {
         plugin_namespace = JS_GetModuleNamespace(ctx, module);
         if (JS_IsException(plugin_namespace))

@@ -1,0 +1,209 @@
+"""What an attack is, and how one is judged: by its error, its time, its memory, and what the jobs after it and beside it
+say. Each family's table is in a test module of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import parallel_exec as px
+
+MIB = 1 << 20
+
+# Of a process that runs a sandbox, beside its linear memory: what the interpreter takes for a result or an error.
+MEMORY_CONSTANT = 96 * MIB
+
+# A slow machine is no hang.
+PATIENCE_S = 15.0
+
+HURRIED = px.Limits(time_s=0.3, memory_bytes=48 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
+PATIENT = px.Limits(time_s=30.0, memory_bytes=24 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
+
+# `good` tells if anything of another job is left: in the plugin's state, in the built-in objects, in the engine.
+SOURCE = """
+const kept = [];
+class Point { constructor(x) { this.x = x } get double() { return 2 * this.x } }
+function attack(code) { return new Function('kept', code)(kept) }
+function echo(document) { return document }
+function good(x) {
+    kept.push(x);
+    const map = new Map([[x, 'one'], ['b', 'two']]), text = JSON.stringify({x, list: [1, 2.5, null]});
+    return [kept.length, new Point(x).double, [3, 1, 2].sort().join(), /b+(c)/.exec('abbc')[1], [...map.values()],
+            JSON.parse(text), Object.keys({a: 1, b: 2}), `${[1, [2, 3]]}`, Math.max(1, 2), typeof leaked, ({}).polluted,
+            Array.from('añ😀'), 2n ** 70n + '', [1, 2, 3].map(n => n * x), String(Symbol('s')), new Date(0).toJSON()];
+}
+"""
+PLUGIN = px.Plugin(SOURCE, name="attacks.js")
+NEIGHBOUR = px.Plugin("let n = 0; function next(x) { n += 1; return [n, x, typeof leaked, [1, 2] + ''] }", name="next.js")
+
+
+def good_answer(x: int) -> Any:
+    return [
+        *(1, 2 * x, "1,2,3", "c", ["one", "two"], {"x": x, "list": [1, 2.5, None]}, ["a", "b"], "1,2,3", 2),
+        *("undefined", None, ["a", "ñ", "😀"], str(2**70), [x, 2 * x, 3 * x], "Symbol(s)", "1970-01-01T00:00:00.000Z"),
+    ]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack.
+
+    Attributes:
+        code: a function body; what it returns or throws is the job's end.
+        errors: the types of error of which it must end with one; px.JSError is one that the plugin could have caught.
+            Empty: it ends with a value.
+        says: what is in the error's text, or the value.
+        document: given to the function `echo` in place of the code.
+        killed: only the killer of a pool can stop it: it is no attack on a sandbox in this process.
+    """
+
+    name: str
+    code: str = ""
+    errors: tuple[type[px.PexecError], ...] = ()
+    says: Any = ""
+    limits: px.Limits = HURRIED
+    document: Any = None
+    killed: bool = field(default=False)
+
+    @property
+    def call(self) -> tuple[str, Any]:
+        return ("attack", self.code) if self.code else ("echo", self.document)
+
+    def judge(self, end: Any, seconds: float) -> None:
+        """Assert that the attack ended as it should, in time."""
+        if not self.errors:
+            assert not isinstance(end, BaseException), f"{self.name}: {end!r}"
+            assert self.says == "" or end == self.says, self.name
+        else:
+            assert isinstance(end, self.errors), f"{self.name} ended with {end!r}"
+            assert self.says in str(end), f"{self.name} ended with {end!r}"
+        limit = self.limits.time_s or 0.0
+        grace = getattr(self.limits, "grace_s", None) or 0.0
+        assert seconds < limit + grace + PATIENCE_S, f"{self.name} took {seconds:.1f} s"
+
+
+def attacks(*table: Attack) -> pytest.MarkDecorator:
+    """Parametrize a test by a table."""
+    assert len({attack.name for attack in table}) == len(table), "two attacks of one name"
+    return pytest.mark.parametrize("attack", table, ids=lambda attack: attack.name)
+
+
+def loops(bodies: dict[str, str], *errors: type[px.PexecError], **options: Any) -> list[Attack]:
+    """Attacks that never end by themselves."""
+    return [Attack(name, code, errors or (px.JobTimeout,), **options) for name, code in bodies.items()]
+
+
+class Sandboxes:
+    """A sandbox for each of the limits, kept over all attacks, so that each meets what the one before has left."""
+
+    def __init__(self) -> None:
+        self._sandboxes: dict[px.Limits, px.Sandbox] = {}
+
+    def run(self, attack: Attack) -> None:
+        sandbox = self._sandboxes.get(attack.limits)
+        if sandbox is None:
+            sandbox = self._sandboxes[attack.limits] = px.Sandbox(
+                PLUGIN, limits=attack.limits, on_console=lambda *_: None
+            )
+        assert sandbox.call("good", 1) == good_answer(1)
+        with bounded_memory([psutil.Process()], attack.limits):
+            start = time.monotonic()
+            end = outcome(lambda: sandbox.call(*attack.call))
+            seconds = time.monotonic() - start
+        attack.judge(end, seconds)
+        for x in (2, 3):
+            assert sandbox.call("good", x) == good_answer(x), f"after {attack.name}"
+
+    def close(self) -> None:
+        for sandbox in self._sandboxes.values():
+            sandbox.close()
+
+
+class Pools:
+    """A pool of two workers for each of the limits, kept over all attacks."""
+
+    def __init__(self) -> None:
+        self._pools: dict[px.Limits, px.Pool] = {}
+
+    def of(self, limits: px.Limits) -> px.Pool:
+        if limits not in self._pools:
+            self._pools[limits] = px.Pool(2, limits=limits)
+        return self._pools[limits]
+
+    def run(self, attack: Attack) -> None:
+        pool = self.of(attack.limits)
+        good, next_of = PLUGIN.function("good"), NEIGHBOUR.function("next")
+        assert pool.submit(good, 0).result(timeout=60) == good_answer(0)
+        with bounded_memory(workers(), attack.limits):
+            start = time.monotonic()
+            name, document = attack.call
+            before = [pool.submit(next_of, x) for x in range(3)]
+            attacked = pool.submit(PLUGIN.function(name), document)
+            after = [pool.submit(good, x) for x in range(3)]
+            end = outcome(lambda: attacked.result(timeout=120))
+            seconds = time.monotonic() - start
+            attack.judge(end, seconds)
+            expect(before, [[1, x, "undefined", "1,2"] for x in range(3)], attack)
+            expect(after, [good_answer(x) for x in range(3)], attack)
+        # Enough for both workers to have one.
+        expect([pool.submit(good, x) for x in range(8)], [good_answer(x) for x in range(8)], attack)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.shutdown()
+
+
+def expect(futures: list[Future[Any]], answers: list[Any], attack: Attack) -> None:
+    assert [future.result(timeout=60) for future in futures] == answers, f"beside or after {attack.name}"
+
+
+def outcome(job: Any) -> Any:
+    """The job's value, or the PexecError that it raised."""
+    try:
+        return job()
+    except px.PexecError as error:
+        return error
+
+
+def workers() -> list[psutil.Process]:
+    return psutil.Process().children(recursive=True)
+
+
+@contextlib.contextmanager
+def bounded_memory(processes: list[psutil.Process], limits: px.Limits) -> Iterator[None]:
+    """Assert that no process's peak exceeds what it has before by more than a job may use."""
+    before = {process: _rss(process) for process in processes}
+    for process in processes:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # its peak begins anew
+    yield
+    # In JSON text, as bytes, and as Python values, in which a list of small numbers takes 20 times its text.
+    bound = limits.memory_bytes + 20 * limits.output_bytes + MEMORY_CONSTANT
+    for process, rss in before.items():
+        assert _peak(process) - rss < bound, f"process {process.pid} took {(_peak(process) - rss) / MIB:.0f} MiB"
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _peak(process: psutil.Process) -> int:
+    try:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, IndexError):
+        pass
+    return _rss(process)
