@@ -69,9 +69,7 @@ class Request(NamedTuple):
 def pack_request(target: Target, sequence: int, kind: int, quiet: bool, segment: int, lengths: Sequence[int]) -> bytes:
     """The meta bytes of a request: see `Request`."""
     name = target.name
-    head = _REQUEST.pack(
-        sequence, target.image, target.limits, kind, len(lengths), len(name), quiet, segment
-    )
+    head = _REQUEST.pack(sequence, target.image, target.limits, kind, len(lengths), len(name), quiet, segment)
     return b"".join((head, name, _LENGTHS[len(lengths)].pack(*lengths)))
 
 

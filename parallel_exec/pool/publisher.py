@@ -53,9 +53,11 @@ class Publisher:
 
     def _publish(self, plugin: Plugin) -> tuple[Shared, ...]:
         ident = len(self._images) + 1
-        contents = {Kind.IMAGE: plugin.image(limits=self._bounds).to_bytes()}
+        contents = {}
         if plugin.host:
-            contents[Kind.HOST] = pickle.dumps(plugin.host)  # by reference: the functions' modules and names
+            # By reference: the functions' modules and names. Before the image, for which workers wait.
+            contents[Kind.HOST] = pickle.dumps(plugin.host)
+        contents[Kind.IMAGE] = plugin.image(limits=self._bounds).to_bytes()
         shared = []
         for kind, content in contents.items():
             shared.append(Shared.publish(kind, ident, content))

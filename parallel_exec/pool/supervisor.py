@@ -38,10 +38,13 @@ class Supervisor:
 
     Args:
         wanted: number of workers.
+        retries: how often a job is run again whose worker died.
         take: takes the results that a worker has sent.
     """
 
-    def __init__(self, wanted: int, scheduler: Scheduler[Job], poller: Poller, take: Callable[[Worker], None]) -> None:
+    def __init__(
+        self, wanted: int, retries: int, scheduler: Scheduler[Job], poller: Poller, take: Callable[[Worker], None]
+    ) -> None:
         self.workers: dict[int, Worker] = {}
         self.broken: str | None = None
         self.losses: list[tuple[Job, PexecError]] = []

@@ -43,7 +43,9 @@ function good(x) {
 }
 """
 PLUGIN = px.Plugin(SOURCE, name="attacks.js")
-NEIGHBOUR = px.Plugin("let n = 0; function next(x) { n += 1; return [n, x, typeof leaked, [1, 2] + ''] }", name="next.js")
+NEIGHBOUR = px.Plugin(
+    "let n = 0; function next(x) { n += 1; return [n, x, typeof leaked, [1, 2] + ''] }", name="next.js"
+)
 
 
 def good_answer(x: int) -> Any:

@@ -115,7 +115,9 @@ CHURN = [
     }.items()
 ]
 
-TABLE = [Attack(name, code, (px.MemoryLimitExceeded,), "Limits.memory_bytes=", PATIENT) for name, code in GREEDY.items()]
+TABLE = [
+    Attack(name, code, (px.MemoryLimitExceeded,), "Limits.memory_bytes=", PATIENT) for name, code in GREEDY.items()
+]
 
 
 @attacks(*TABLE, *RECOVERED, *CHURN)

@@ -48,7 +48,7 @@ def call(given: Given) -> Iterator[Caller]:
     def run(body: str, document: Any = None, **limits: Any) -> Any:
         key = tuple(sorted(limits.items()))
         if key not in made:
-            source = "function run(d) { return new Function('d', d.body)(d.document) } function good(x) { return 2 * x }"
+            source = "function run(d) { return new Function('d', d.body)(d.document) } const good = x => 2 * x"
             plugin = px.Plugin(source, host={"lookup": given.lookup})
             made[key] = px.Sandbox(plugin, limits=px.Limits(**limits))
         try:
@@ -157,7 +157,7 @@ def test_results_that_are_not_json(call: Caller, given: Given, caplog: pytest.Lo
 
 def test_sizes_are_bounded(call: Caller, given: Given, caplog: pytest.LogCaptureFixture) -> None:
     given.answer = "x" * 1000
-    with pytest.raises(px.JSError, match=r"RangeError: the result of the host function lookup\(\), 1002 bytes, exceeds"):
+    with pytest.raises(px.JSError, match=r"RangeError: the result of the host function lookup\(\), 1002 bytes, "):
         call("lookup()", document_bytes=1000)
     assert len(caplog.records) == 1
     with pytest.raises(px.JSError, match=r"RangeError: the arguments of a host function exceed Limits\.output_bytes"):
@@ -211,7 +211,7 @@ def test_a_sandbox_cannot_be_entered_twice(given: Given) -> None:
     with px.Sandbox(plugin) as sandbox, px.Sandbox(px.Plugin("const g = x => 2 * x")) as other:
         for again in (lambda x: sandbox.call("f", x), lambda x: sandbox.call_bytes("f", x), lambda _: sandbox.close()):
             given.answer = again
-            with pytest.raises(px.JSError, match="PexecError: .*the sandbox is running the job that called this host"):
+            with pytest.raises(px.JSError, match=r"PexecError: .*the sandbox is running the job that called this host"):
                 sandbox.call("f", 1)
         given.answer = lambda x: other.call("g", x)
         assert sandbox.call("f", 21) == 42
@@ -237,7 +237,9 @@ def test_not_while_the_plugin_is_loaded() -> None:
         with pytest.raises(px.PluginError, match="host functions cannot be called while the plugin is loaded"):
             px.Plugin(source, host={"lookup": len}).image()
     plugin = px.Plugin("const f = d => lookup(d)", host={"lookup": len})
-    with pytest.raises(px.PluginError, match="sample 0 fails: .*cannot be called while the plugin is loaded or warmed"):
+    with pytest.raises(
+        px.PluginError, match=r"sample 0 fails: .*cannot be called while the plugin is loaded or warmed"
+    ):
         plugin.image(samples=["abc"], function="f")
     assert plugin.function("f")("abc") == 3
 
