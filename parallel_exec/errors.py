@@ -127,7 +127,9 @@ class InvalidDocument(PexecError, ValueError):
 
 
 class JobTimeout(PexecError, TimeoutError):
-    """The job was still running at its deadline (``Limits.time_s``) and was stopped."""
+    """The job was still running at its deadline (``Limits.time_s``) and was stopped. `FuelExhausted` is the sibling for
+    a budget of instructions.
+    """
 
 
 class MemoryLimitExceeded(PexecError, MemoryError):
@@ -135,7 +137,9 @@ class MemoryLimitExceeded(PexecError, MemoryError):
 
 
 class FuelExhausted(PexecError, RuntimeError):
-    """The job used up its budget of instructions."""
+    """The job used up its budget of instructions (``Limits.fuel``) and was stopped. `JobTimeout` is the sibling for a
+    deadline.
+    """
 
 
 class OutputTooLarge(PexecError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 MIB = 1 << 20
 _LEAST_MEMORY = 4 * MIB
@@ -14,9 +15,16 @@ class Limits:
     """Bounds on one job. Every sandbox and every pool has some; the defaults suit documents of up to tens of MB.
 
     Attributes:
-        time_s: seconds of wall-clock time a job may run, reading and writing included; None for no deadline.
+        time_s: seconds a job may run, reading and writing included; None for no deadline.
+        clock: what these seconds are: ``"wall"`` for time that passes, ``"cpu"`` for time that the job's thread computes.
         grace_s: seconds after `time_s` at which a pool kills the worker of a job that has not stopped by itself (a long
             operation of the engine that never looks at the deadline). A sandbox in this process has no such killer.
+        interrupt: how an overdue job is stopped. ``"polled"``: the engine looks at the deadline wherever it may take long,
+            which costs nothing. ``"epoch"``: so does the machine code at every jump back and every call, so that nothing
+            can miss it; jobs take some 10 % longer or more.
+        fuel: the WebAssembly instructions that a job, or the load of a plugin, may execute; None for any number. The
+            count is the same in every run for the same plugin and document (Math.random's numbers are, too, unless
+            `seed` says otherwise). Counting takes some 20 % of a job's time or more.
         memory_bytes: bytes of linear memory, engine and plugin included (4 MiB to 4 GiB less one page).
         output_bytes: bytes of JSON that a job may return.
         document_bytes: bytes of JSON that a job may be given.
@@ -37,6 +45,9 @@ class Limits:
 
     time_s: float | None = 10.0
     grace_s: float = 1.0
+    clock: Literal["wall", "cpu"] = "wall"
+    interrupt: Literal["polled", "epoch"] = "polled"
+    fuel: int | None = None
     memory_bytes: int = 256 * MIB
     output_bytes: int = 64 * MIB
     document_bytes: int = 128 * MIB
@@ -49,6 +60,10 @@ class Limits:
             raise ValueError(f"Limits.time_s must be a number of seconds above 0, or None; got {self.time_s!r}")
         if not (_is_number(self.grace_s) and 0 < self.grace_s < 1e9):
             raise ValueError(f"Limits.grace_s must be a number of seconds above 0; got {self.grace_s!r}")
+        _one_of(self.clock, "clock", ("wall", "cpu"))
+        _one_of(self.interrupt, "interrupt", ("polled", "epoch"))
+        if self.fuel is not None:
+            _whole(self.fuel, "fuel", 1, (1 << 63) - 1)
         _whole(self.memory_bytes, "memory_bytes", _LEAST_MEMORY, _MOST_MEMORY)
         _whole(self.output_bytes, "output_bytes", 1, _MOST_MEMORY)
         _whole(self.document_bytes, "document_bytes", 1, _MOST_MEMORY)
@@ -66,3 +81,8 @@ def _is_number(value: object) -> bool:
 def _whole(value: object, field: str, least: int, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ValueError(f"Limits.{field} must be an integer from {least} to {most}; got {value!r}")
+
+
+def _one_of(value: object, field: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"Limits.{field} must be {' or '.join(map(repr, allowed))}; got {value!r}")

@@ -63,6 +63,11 @@ static JSValue console_text(JSContext *ctx, JSValueConst value)
     return JS_ToString(ctx, value);
 }
 
+static uint32_t string_length(JSValueConst text)
+{
+    return JS_VALUE_GET_TAG(text) == JS_TAG_STRING_ROPE ? JS_VALUE_GET_STRING_ROPE(text)->len : JS_VALUE_GET_STRING(text)->len;
+}
+
 static JSValue console_log(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int level)
 {
     (void)self;
@@ -71,6 +76,12 @@ static JSValue console_log(JSContext *ctx, JSValueConst self, int argc, JSValueC
     for (int i = 0; i < argc && line.size <= mailbox_.console_limit; i++) {
         JSValue text = console_text(ctx, argv[i]);
         size_t len;
+        if (JS_IsString(text) && string_length(text) > mailbox_.console_limit) {
+            JS_FreeValue(ctx, text);         /* it cannot fit, and need not be turned into UTF-8 */
+            dbuf_free(&line);
+            console.dropped++;
+            return JS_UNDEFINED;
+        }
         const char *chars = JS_IsException(text) ? NULL : JS_ToCStringLen(ctx, &len, text);
         JS_FreeValue(ctx, text);
         if (!chars) {

@@ -5,6 +5,7 @@
  * A sandbox's life: engine_start() once, engine_configure() if there is something to, engine_load() with the plugin's source, engine_job() for samples if there are any,
  * engine_freeze(); then the host captures linear memory. From there on every job is engine_job() on a copy of that image. */
 #include "mailbox.h"
+#include "deadline.h"
 #include "allocator.h"
 #include "libc.h"
 #include "stack.h"
@@ -32,13 +33,15 @@ static JSValue checked_js_iterator_wrap_next(JSContext *ctx, JSValueConst self, 
 
 struct mailbox mailbox_;
 
+static bool interrupted;                     /* this job has been told to stop */
+
 #include "report.h"
 
 static int on_interrupt(JSRuntime *runtime, void *opaque)
 {
     (void)runtime, (void)opaque;
     /* Once stopped, stopped: a plugin that catches what it can and goes on is stopped again at its next poll. */
-    if (mailbox_.deadline == mailbox_.job)
+    if (is_overdue())
         interrupted = true;
     return interrupted;
 }
@@ -59,12 +62,6 @@ static int on_interrupt(JSRuntime *runtime, void *opaque)
 #include "plugin.h"
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
-
-/* Bytes of shadow stack that JavaScript may use. The linker gives the stack STACK_RESERVE more (scripts/build_guest.py), for
- * the leaves that do not check; wasmtime's own stack limit lies above both, so deep recursion is a RangeError, not a trap. */
-#ifndef PEXEC_JS_STACK
-#define PEXEC_JS_STACK (192 * 1024)
-#endif
 
 /* A collection walks every object of the image and of the document, some 100 us for a common job, and a reset makes all
  * memory new anyway: so none is due before a job has allocated this much, or a quarter of what it may. */
@@ -109,13 +106,34 @@ static void job_begin(void)
     job_result = JS_UNDEFINED;
 }
 
-static void job_end(uint32_t status)
+NO_LOOK static void tell_console(void)
 {
-    /* The deadline holds whatever the plugin made of the interrupt. */
-    mailbox_.status = interrupted ? JOB_TIMED_OUT : status;
     mailbox_.console_ptr = (uint32_t)(uintptr_t)console.records;
     mailbox_.console_len = console.len;
     mailbox_.console_dropped = console.dropped;
+}
+
+NO_LOOK __attribute__((noinline, cold)) static void stop_if_overdue(void)
+{
+    if (!is_for_this_job())
+        return;
+    mailbox_.status = JOB_TIMED_OUT;
+    tell_console();
+    __builtin_trap();
+}
+
+/* The compiler puts a call of this on the edges between a function's blocks (deadline.h). */
+NO_LOOK void __sanitizer_cov_trace_pc(void)
+{
+    if (__builtin_expect(mailbox_.deadline != 0, 0))
+        stop_if_overdue();
+}
+
+static void job_end(uint32_t status)
+{
+    /* The deadline holds whatever the plugin made of the interrupt. */
+    mailbox_.status = interrupted || is_overdue() ? JOB_TIMED_OUT : status;
+    tell_console();
     mailbox_.input_ptr = heap_claim_address();
     mailbox_.high_water = heap.high_water;
     mailbox_.heap_used = heap.used;
@@ -134,7 +152,7 @@ void EXPORT(engine_start)(void)
     rt = JS_NewRuntime2(&functions, NULL);
     if (!rt)
         __builtin_trap();
-    JS_SetMaxStackSize(rt, PEXEC_JS_STACK);
+    JS_SetMaxStackSize(rt, JS_STACK);
     JS_SetInterruptHandler(rt, on_interrupt, NULL);
     ctx = JS_NewContext(rt);
     if (!ctx || console_install(ctx) < 0 || clock_install(ctx) < 0 || json_install(ctx) < 0)

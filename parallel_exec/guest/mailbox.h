@@ -37,8 +37,8 @@ struct mailbox {
     uint32_t name_len;
     char name[MAILBOX_NAME_SIZE]; /* function to call, or the plugin's file name for a load; UTF-8 */
     uint32_t reserved;
-    /* written by the host's watchdog at any time: the number of a job that must stop. A late write names a job that is
-     * over, so it cannot stop the next one. */
+    /* written by the host's watchdog at any time: the number of a job that must stop, 0 if none must. A late write
+     * names a job that is over, so it cannot stop the next one. */
     volatile uint32_t deadline;
 
     /* reply: written by the guest */

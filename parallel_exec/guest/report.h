@@ -22,8 +22,23 @@ static void report_value(JSContext *ctx, DynBuf *out, JSValue value, const char 
 {
     size_t len = 0;
     const char *text = NULL;
-    if (!JS_IsException(value) && !JS_IsUndefined(value))
-        text = JS_ToCStringLen(ctx, &len, value);
+    if (!JS_IsException(value) && !JS_IsUndefined(value)) {
+        JSValue string = JS_ToString(ctx, value);
+        if (JS_VALUE_GET_TAG(string) == JS_TAG_STRING_ROPE) {
+            JSValue flat = js_linearize_string_rope(ctx, string);
+            JS_FreeValue(ctx, string);
+            string = flat;
+        }
+        /* Of a text of 100 MB only what will be kept is turned into UTF-8. */
+        if (JS_VALUE_GET_TAG(string) == JS_TAG_STRING && JS_VALUE_GET_STRING(string)->len > REPORT_TEXT_MAX) {
+            JSValue head = js_sub_string(ctx, JS_VALUE_GET_STRING(string), 0, REPORT_TEXT_MAX);
+            JS_FreeValue(ctx, string);
+            string = head;
+        }
+        if (!JS_IsException(string))
+            text = JS_ToCStringLen(ctx, &len, string);
+        JS_FreeValue(ctx, string);
+    }
     JS_FreeValue(ctx, value);
     if (text) {
         report_text(out, text, len);
@@ -59,7 +74,8 @@ static bool is_out_of_memory(JSContext *ctx, JSValueConst error)
     if (!JS_IsError(error))
         return false;
     JSValue message = JS_GetProperty(ctx, error, JS_ATOM_message);
-    const char *text = JS_ToCString(ctx, message);
+    bool is_short = JS_VALUE_GET_TAG(message) == JS_TAG_STRING && JS_VALUE_GET_STRING(message)->len < 64;
+    const char *text = is_short ? JS_ToCString(ctx, message) : NULL;
     /* The second is what the engine says if there was no memory to format an error's message. */
     bool result = text && (strstr(text, "out of memory") || !strcmp(text, "Invalid error message"));
     if (!text)
@@ -68,8 +84,6 @@ static bool is_out_of_memory(JSContext *ctx, JSValueConst error)
     JS_FreeValue(ctx, message);
     return result;
 }
-
-static bool interrupted;                     /* the interrupt handler has stopped this job */
 
 /* Report the pending exception and say what it means for the job. */
 static uint32_t report_exception(JSContext *ctx)

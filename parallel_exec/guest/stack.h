@@ -25,6 +25,22 @@ static inline void *note_stack(void *address)
 #undef alloca
 #define alloca(size) note_stack(__builtin_alloca(size))
 
+/* How deep is too deep. JavaScript's calls may use all of the stack. Whatever else recurses (a proxy for a proxy, the parser,
+ * flat, JSON with a reviver) takes up to fifteen times as much of wasmtime's stack as of this one, which a call does not, and
+ * must stay within THIN_STACK of it. A call's check says how much the call will take; theirs say 0 or 1000.
+ *
+ * As in deadline.h, a macro tells the calls of the engine's function from its definition. */
+#define JS_STACK (1344 * 1024)               /* scripts/build_guest.py: STACK_SIZE */
+#define THIN_STACK (144 * 1024)
+#define js_check_stack_overflow(runtime, size) CHECK_##runtime, size)
+#define CHECK_rt stack_is_used_up(rt
+#define CHECK_ctx stack_is_used_up(ctx
+#define CHECK_s stack_is_used_up(s
+#define CHECK_JSRuntime js_check_stack_simply(JSRuntime
+#define IS_CALL(size, text) ((text)[0] >= 'a' && ((text)[0] == 's' || (size) != 0))
+#define stack_is_used_up(runtime, size) stack_is_below(runtime, size, IS_CALL(size, #size) ? 0 : JS_STACK - THIN_STACK)
+#define stack_is_below(runtime, size, spare) unlikely(js_get_stack_pointer() - (size) < (runtime)->stack_limit + (spare))
+
 /* The engine calls these iterators' next() without looking at the stack's depth, so that a long chain of iterator.map().map()
  * would run off it. The wrappers, defined below, look. */
 #include "quickjs.h"

@@ -7,7 +7,6 @@ a job need the guest's other exports, one at a time; this is the one place that 
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,18 +16,19 @@ from typing import Literal, Self
 import orjson
 import wasmtime
 
-from ..errors import PexecError, PluginError
+from ..errors import JSError, PexecError, PluginError
 from ..limits import Limits
 from . import outcome
+from .deadline import Deadline
 from .engine import Engine
 from .instance import Instance, MemoryRefused
-from .mailbox import DEADLINE_OFFSET, INPUT_PADDING, Kind, Reply, Request, Status, pack_deadline
+from .mailbox import INPUT_PADDING, Kind, Reply, Request, Status
 from .raw import Trapped
-from .watchdog import Slot, Watchdog
 
 SourceKind = Literal["auto", "script", "module"]
 Data = bytes | bytearray | memoryview
 
+_OURS = ("engine_start", "engine_freeze")  # exports that run nothing of the plugin's
 _PAGE = 4096
 _ZERO_PAGE = bytes(_PAGE)
 
@@ -69,7 +69,7 @@ class Driver:
         seed = random.SystemRandom().getrandbits(64) if limits.seed is None else limits.seed
         self._seed = seed & 0xFFFFFFFFFFFFFFFF
         self._calls: dict[str, Callable[[], None]] = {}
-        self._slot: Slot = Watchdog.shared().register(_stopper(instance))
+        self._deadline = Deadline(instance, limits)
 
     @classmethod
     def open(cls, limits: Limits, module: wasmtime.Module | None = None) -> Self:
@@ -78,7 +78,7 @@ class Driver:
         Raises:
             MemoryLimitExceeded: the module's memory is larger than the limits allow.
         """
-        engine = Engine.shared()
+        engine = Engine.for_limits(limits) if module is None else Engine.shared()
         try:
             instance = Instance(module or engine.module, memory_bytes=limits.memory_bytes, engine=engine)
         except MemoryRefused as refused:
@@ -118,7 +118,10 @@ class Driver:
         except UnicodeEncodeError as error:
             raise PluginError(f"the plugin's source is not Unicode text: {error.reason}") from None
         self.put(text, name=name, kind=Kind[kind.upper()])
-        reply = self._run("engine_load")
+        try:
+            reply = self._run("engine_load")
+        except JSError as error:
+            raise PluginError(f"the plugin brings the engine down: {error.message}") from None
         if reply.status != Status.OK:
             raise outcome.load_error(self.instance, reply, self.limits)
 
@@ -193,7 +196,7 @@ class Driver:
     def close(self) -> None:
         """Forget the instance. Calling it again does nothing."""
         if hasattr(self, "instance"):
-            Watchdog.shared().unregister(self._slot)
+            self._deadline.close()
             self._calls.clear()
             del self.instance
 
@@ -211,27 +214,11 @@ class Driver:
         call = self._calls.get(export)
         if call is None:
             call = self._calls[export] = self.instance.bind(export)
-        if self.limits.time_s is not None:
-            Watchdog.shared().arm(self._slot, self._job, self.limits.time_s)
+        self._deadline.begin(self._job, metered=export not in _OURS)
         try:
             call()
         except Trapped as trap:
-            raise self._trapped(trap) from None
+            raise outcome.trap_error(self.instance.reply(), self.limits, trap) from None
         finally:
-            self._slot.due = math.inf
+            self._deadline.end()
         return self.instance.reply()
-
-    def _trapped(self, trap: Trapped) -> PexecError:
-        wanted = self.instance.reply().memory_wanted
-        if wanted and not trap.stack_overflow:
-            return outcome.out_of_memory(self.limits, wanted)
-        return PluginError(f"the plugin brings the engine down: {trap}")
-
-
-def _stopper(instance: Instance) -> Callable[[int], None]:
-    address = instance.mailbox + DEADLINE_OFFSET
-
-    def stop(job: int) -> None:
-        instance.view[address : address + 4] = pack_deadline(job)
-
-    return stop

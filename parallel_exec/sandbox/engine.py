@@ -6,24 +6,27 @@ import hashlib
 import threading
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import wasmtime
 
 from ..errors import PluginError
+from ..limits import Limits
 from . import artifact
 from .raw import set_max_wasm_stack
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 
-# Native stack for WebAssembly. The engine's own limit of 192 KiB of shadow stack must strike first in every kind of
-# recursion (tests/sandbox/test_depth.py): up to 2.8 MiB, for JSON.stringify. A thread's stack, 8 MiB by default, must
-# hold it.
-MAX_WASM_STACK = 4 << 20
+# Native stack for WebAssembly. The engine's own limits of the shadow stack (guest/stack.h) must strike first in every
+# kind of recursion (tests/sandbox/test_depth.py). A thread's stack, 8 MiB by default, must hold it.
+MAX_WASM_STACK = 11 << 19
 
 
-def make_config() -> wasmtime.Config:
-    """Return the configuration under which every module of this package is compiled and run."""
+def make_config(*, epoch: bool = False, metered: bool = False) -> wasmtime.Config:
+    """Return the configuration under which modules of this package are compiled and run (see `Engine`)."""
     config = wasmtime.Config()
+    config.epoch_interruption = epoch
+    config.consume_fuel = metered
     set_max_wasm_stack(config, MAX_WASM_STACK)
     config.wasm_simd = True
     config.wasm_wide_arithmetic = True
@@ -39,15 +42,21 @@ CONFIG_KEY = f"cranelift speed stack={MAX_WASM_STACK} simd wide-arithmetic reser
 class Engine:
     """A wasmtime engine and the compiled guest.
 
+    Args:
+        epoch: compile in a look at the engine's epoch at every jump back and call (``Limits.interrupt``).
+        metered: compile in the counting of instructions (``Limits.fuel``).
+
     Attributes:
         wasm: the guest module's bytes.
         build_id: hash of the guest's sources and compiler; memory images belong to one build.
     """
 
-    _shared: Engine | None = None
+    _shared: ClassVar[dict[bool, Engine]] = {}
     _lock = threading.Lock()
 
-    def __init__(self) -> None:
+    def __init__(self, *, epoch: bool = False, metered: bool = False) -> None:
+        self.epoch = epoch
+        self.metered = metered
         try:
             self.wasm = (GUEST / "engine.wasm").read_bytes()
         except OSError as error:
@@ -56,9 +65,9 @@ class Engine:
             ) from None
         # Of the bytes themselves, so that it holds however the file was made.
         self.build_id = hashlib.sha256(self.wasm).hexdigest()
-        self.runtime = wasmtime.Engine(make_config())
-        key = artifact.artifact_key(self.build_id, CONFIG_KEY)
-        self.module = artifact.load_or_compile(self.runtime, self.wasm, key)
+        self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered))
+        self._config_key = CONFIG_KEY + " epoch" * epoch + " fuel" * metered
+        self.module = self.compile(self.wasm)
 
     @cached_property
     def mutable_globals(self) -> frozenset[str]:
@@ -67,16 +76,22 @@ class Engine:
         return frozenset(name for name, kind in types if isinstance(kind, wasmtime.GlobalType) and kind.mutable)
 
     @classmethod
-    def shared(cls) -> Engine:
+    def shared(cls, *, metered: bool = False) -> Engine:
         """Return this process's engine, loading it (or, the first time on a machine, compiling it) on first use."""
         with cls._lock:
-            if cls._shared is None:
-                cls._shared = cls()
-            return cls._shared
+            if metered not in cls._shared:
+                cls._shared[metered] = cls(metered=metered)
+            return cls._shared[metered]
+
+    @classmethod
+    def for_limits(cls, limits: Limits) -> Engine:
+        """Return an engine that can enforce the limits; one with an epoch is the caller's alone (see `deadline`)."""
+        metered = limits.fuel is not None
+        return cls(epoch=True, metered=metered) if limits.interrupt == "epoch" else cls.shared(metered=metered)
 
     def compile(self, wasm: bytes, *, cached: bool = True) -> wasmtime.Module:
         """Compile another module, such as a baked one, for this engine; through the artifact cache if `cached`."""
         if not cached:
             return wasmtime.Module(self.runtime, wasm)
-        key = artifact.artifact_key(hashlib.sha256(wasm).hexdigest(), CONFIG_KEY)
+        key = artifact.artifact_key(hashlib.sha256(wasm).hexdigest(), self._config_key)
         return artifact.load_or_compile(self.runtime, wasm, key)

@@ -13,6 +13,7 @@ from .mailbox import Reply, unpack_reply
 
 PAGE = 65536
 MOST_MEMORY = 4 << 30
+UNLIMITED = 1 << 62
 
 
 class MemoryRefused(Exception):
@@ -27,14 +28,20 @@ class Instance:
     """An instance of the engine module or of a module baked from it; both have the same exports and import nothing.
 
     Attributes:
+        engine: the engine that it belongs to.
         view: linear memory as bytes. It spans the whole reservation of 4 GiB; nothing above `size()` may be touched.
         base: address of linear memory in this process; it never changes.
         mailbox: address of the mailbox in linear memory.
     """
 
     def __init__(self, module: wasmtime.Module, *, memory_bytes: int, engine: Engine | None = None) -> None:
-        engine = engine or Engine.shared()
+        self.engine = engine = engine or Engine.shared()
         self.store = wasmtime.Store(engine.runtime)
+        # What runs before a job is ours.
+        if engine.metered:
+            self.store.set_fuel(UNLIMITED)
+        if engine.epoch:
+            self.store.set_epoch_deadline(UNLIMITED)
         self.store.set_limits(memory_size=memory_bytes, instances=1, memories=1, tables=4)
         try:
             exports = wasmtime.Instance(self.store, module, []).exports(self.store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from ..errors import (
+    FuelExhausted,
     InvalidDocument,
     JobTimeout,
     JSError,
@@ -16,6 +17,7 @@ from ..errors import (
 from ..limits import Limits
 from .instance import Instance
 from .mailbox import Reply, Status
+from .raw import Trapped
 from .text import read_text
 
 _LENGTH = struct.Struct("<I")
@@ -114,12 +116,28 @@ def load_error(instance: Instance, reply: Reply, limits: Limits) -> PexecError:
     return job_error(instance, reply, limits, "")
 
 
+def trap_error(reply: Reply, limits: Limits, trap: Trapped) -> PexecError:
+    """Return the error of a call that ended in a trap; the instance must not be used again."""
+    if reply.status == Status.TIMED_OUT or trap.interrupted:
+        return timeout(limits)
+    if trap.out_of_fuel:
+        return FuelExhausted(f"used up Limits.fuel={limits.fuel} instructions")
+    if trap.stack_overflow:
+        return JSError("RangeError", "the native stack is exhausted")
+    if reply.memory_wanted:
+        return out_of_memory(limits, reply.memory_wanted)
+    return JSError("InternalError", f"the engine stopped: {trap}")
+
+
 def timeout(limits: Limits) -> JobTimeout:
     """Return the error of a job that reached its deadline."""
-    return JobTimeout(f"still running after Limits.time_s={limits.time_s:g} s" if limits.time_s else "stopped")
+    if limits.time_s is None:
+        return JobTimeout("stopped")
+    spent = " of CPU time" if limits.clock == "cpu" else ""
+    return JobTimeout(f"still running after Limits.time_s={limits.time_s:g} s{spent}")
 
 
 def out_of_memory(limits: Limits, wanted: int) -> MemoryLimitExceeded:
     """Return the error of a job that asked for more linear memory than its limit."""
-    asked = f"asked for {wanted} bytes of memory in all" if 0 < wanted < 0xFFFFFFFF else "asked for more memory"
-    return MemoryLimitExceeded(f"{asked}; Limits.memory_bytes={limits.memory_bytes}")
+    asked = f"{wanted} bytes" if wanted < 0xFFFFFFFF else "more than 3.75 GiB"
+    return MemoryLimitExceeded(f"asked for {asked} of memory in all; Limits.memory_bytes={limits.memory_bytes}")

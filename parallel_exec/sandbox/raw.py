@@ -37,6 +37,7 @@ class Trapped(Exception):
     Attributes:
         stack_overflow: the native stack was exhausted (the engine's own limit should have come first).
         out_of_fuel: a metered engine used up its budget.
+        interrupted: an engine with epochs reached its deadline.
     """
 
     def __init__(self, trap: wasmtime.Trap) -> None:
@@ -44,6 +45,7 @@ class Trapped(Exception):
         code = _trap_code(trap)
         self.stack_overflow = code is wasmtime.TrapCode.STACK_OVERFLOW
         self.out_of_fuel = code is wasmtime.TrapCode.OUT_OF_FUEL
+        self.interrupted = code is wasmtime.TrapCode.INTERRUPT
 
 
 def _trap_code(trap: wasmtime.Trap) -> wasmtime.TrapCode | None:

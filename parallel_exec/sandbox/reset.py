@@ -26,6 +26,10 @@ MARGIN = 64 << 10
 STACK_RESERVE = 32 << 10
 
 
+# `stack_low` of an instance that has not used its stack.
+UNUSED_STACK = 1 << 32
+
+
 class Image(Protocol):
     """What a reset needs to know of a memory image."""
 
@@ -99,6 +103,6 @@ def fill_new(instance: Instance, image: Image, plan: Plan) -> None:
     """Make a new instance of the engine, whose memory above its own data is zero, the image's."""
     fresh = instance.size()
     instance.grow_to(image.memory_size)
-    plan.apply(instance, min(fresh, image.memory_size))
+    plan.apply(instance, min(fresh, image.memory_size), UNUSED_STACK)
     for name, value in image.globals.items():
         instance.set_global(name, value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -11,24 +10,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import arrays
 from ..documents import Input, Output, encode, prepare, result_value
-from ..errors import InvalidDocument, JSError, PexecError
+from ..errors import InvalidDocument, PexecError
 from ..host import HostFunction
 from ..limits import Limits
 from . import outcome
 from .console import OnConsole, log_record, records
+from .deadline import Deadline
 from .engine import Engine
 from .host import HostCalls
 from .image import MemoryImage
 from .instance import Instance, MemoryRefused
-from .mailbox import DEADLINE_OFFSET, INPUT_PADDING, Reply, Request, Status, pack_deadline
+from .mailbox import INPUT_PADDING, Reply, Request, Status
 from .raw import Trapped
 from .reset import fill_new
-from .watchdog import Slot, Watchdog
+from .stats import JobStats
 
 if TYPE_CHECKING:
     from ..plugin import Plugin
 
-# An instance whose memory a job has blown up by more than this beyond the image's is dropped, not kept for the next.
+# An instance whose memory has grown by more than this beyond the image's is dropped, not kept for the next job.
 KEEP_MEMORY = 64 << 20
 
 
@@ -70,14 +70,16 @@ class Sandbox:
             self._image, host = plugin.image(limits=self.limits), plugin.host
         self._host = HostCalls(host, self.limits) if host else None
         self._on_console = on_console or log_record
-        self._watchdog = Watchdog.shared()
+        self._engine = Engine.for_limits(self.limits)
         self._requests: dict[str, Request] = {}
         self._job = 0
         self._closed = False
         self._dirty = False  # whether a job may have left something in the instance's memory
         self._instance: Instance | None = None
         self._run: Callable[[], None]
-        self._slot: Slot
+        self._deadline: Deadline
+        self._reached = 0  # how far the last job's memory reached
+        self._fuel_used: int | None = None
         self._seeds = random.SystemRandom().getrandbits(64)
         self._open()
 
@@ -108,6 +110,11 @@ class Sandbox:
             return self.run(function, encode(document))[1]
         except PexecError as error:
             raise error.at(plugin=self._image.plugin_name, function=function) from None
+
+    @property
+    def last_job(self) -> JobStats:
+        """What the last job that ran used, whether it failed or not."""
+        return JobStats(memory_bytes=self._reached, fuel=self._fuel_used)
 
     def close(self) -> None:
         """Give the sandbox's memory back. Calling it again does nothing; any other call raises ValueError."""
@@ -144,14 +151,14 @@ class Sandbox:
         instance = self._instance or self._open()
         self._dirty = True
         input_end = self._put(instance, function, content, length, kind)
-        slot = self._slot
         if self._host is not None:
             self._host.begin()
-        if limits.time_s is not None:
-            self._watchdog.arm(slot, self._job, limits.time_s)
+        deadline = self._deadline
+        deadline.begin(self._job)
         try:
             self._run()
         except Trapped as trap:
+            deadline.end()
             raise self._trapped(instance, trap) from None
         except BaseException:
             raised = self._host.end() if self._host is not None else None
@@ -160,7 +167,7 @@ class Sandbox:
             self._drop()
             raise raised from None
         finally:
-            slot.due = math.inf
+            deadline.end()
         reply = instance.reply()
         try:
             if reply.status != Status.OK:
@@ -184,7 +191,9 @@ class Sandbox:
             request = self._request(function)
         self._job = self._job % 0xFFFFFFFF + 1
         seed = limits.seed
-        if seed is None:
+        if seed is None and limits.fuel is not None:
+            seed = 1
+        elif seed is None:
             # A Weyl sequence from a random start; the engine's generator mixes it (xorshift64*).
             self._seeds = seed = (self._seeds + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
         else:
@@ -204,27 +213,36 @@ class Sandbox:
 
     def _finish(self, instance: Instance, reply: Reply, input_end: int) -> None:
         """Hand out the console's records and make the sandbox ready for the next job."""
-        console = None
-        if reply.console_len or reply.console_dropped:
-            console = instance.read(reply.console_ptr, min(reply.console_len, self.limits.console_bytes))
-        image = self._image
-        if reply.status == Status.OUT_OF_MEMORY or reply.high_water - image.memory_size > KEEP_MEMORY:
+        console = self._console(instance, reply)
+        image, size = self._image, instance.size()
+        self._reached = reached = min(max(reply.high_water, input_end), size)
+        self._fuel_used = self._deadline.fuel_used
+        if reply.memory_wanted or size - image.memory_size > KEEP_MEMORY:
             self._drop()
         else:
-            image.plan.apply(instance, min(max(reply.high_water, input_end), instance.size()), reply.stack_low)
+            image.plan.apply(instance, reached, reply.stack_low)
             self._dirty = False
         if console is not None:
-            for level, line in records(console, reply.console_dropped):
-                self._on_console(level, line)
+            self._tell(console, reply)
 
     def _trapped(self, instance: Instance, trap: Trapped) -> PexecError:
         reply = instance.reply()
+        console = self._console(instance, reply)
+        self._reached = instance.size()
+        self._fuel_used = self._deadline.fuel_used
         self._drop()
-        if trap.stack_overflow:
-            return JSError("RangeError", "the native stack is exhausted")
-        if reply.memory_wanted:
-            return outcome.out_of_memory(self.limits, reply.memory_wanted)
-        return JSError("InternalError", f"the engine stopped: {trap}")
+        if console is not None:
+            self._tell(console, reply)
+        return outcome.trap_error(reply, self.limits, trap)
+
+    def _console(self, instance: Instance, reply: Reply) -> bytes | None:
+        if not reply.console_len and not reply.console_dropped:
+            return None
+        return instance.read(reply.console_ptr, min(reply.console_len, self.limits.console_bytes))
+
+    def _tell(self, console: bytes, reply: Reply) -> None:
+        for level, line in records(console, reply.console_dropped):
+            self._on_console(level, line)
 
     def _check_idle(self) -> None:
         if self._host is not None and self._host.busy:
@@ -245,18 +263,13 @@ class Sandbox:
     def _open(self) -> Instance:
         if self._closed:
             raise ValueError("the sandbox is closed")
-        engine = Engine.shared()
+        engine = self._engine
         try:
             instance = Instance(engine.module, memory_bytes=self.limits.memory_bytes, engine=engine)
             fill_new(instance, self._image, self._image.plan)
         except MemoryRefused:
             raise outcome.out_of_memory(self.limits, self._image.memory_size) from None
-        address = instance.mailbox + DEADLINE_OFFSET
-
-        def stop(job: int) -> None:
-            instance.view[address : address + 4] = pack_deadline(job)
-
-        self._slot = self._watchdog.register(stop)
+        self._deadline = Deadline(instance, self.limits)
         self._run = instance.bind("engine_job")
         if self._host is not None:
             self._host.attach(instance)
@@ -265,7 +278,7 @@ class Sandbox:
 
     def _drop(self) -> None:
         if self._instance is not None:
-            self._watchdog.unregister(self._slot)
+            self._deadline.close()
             self._instance = None
             self._dirty = False
             del self._run

@@ -25,14 +25,27 @@ class Slot:
     Attributes:
         due: time of `time.monotonic()` at which the job must stop; infinite while none runs.
         stop: tells a job, by its number, to stop.
+        cpu: a thread's clock and what it will show when the job must stop, which is at `due` or later; None if the job
+            must stop at `due`.
     """
 
-    __slots__ = ("due", "job", "stop")
+    __slots__ = ("cpu", "due", "job", "stop")
 
     def __init__(self, stop: Callable[[int], None]) -> None:
         self.due = math.inf
         self.job = 0
+        self.cpu: tuple[int, float] | None = None
         self.stop = stop
+
+    def left(self) -> float:
+        """Return the seconds of CPU time that the job has left, or 0 where `due` decides."""
+        if self.cpu is None:
+            return 0.0
+        clock, end = self.cpu
+        try:
+            return end - time.clock_gettime(clock)
+        except OSError:  # the thread is gone, and its job with it
+            return 1.0
 
 
 def _nothing(_job: int) -> None:
@@ -105,7 +118,9 @@ class Watchdog:
         wake = math.inf
         for slot in self._slots.copy():
             job, due = slot.job, slot.due
-            if due <= now:
+            if due <= now and (left := slot.left()) > 0.0:
+                wake = min(wake, now + max(left, 0.001))
+            elif due <= now:
                 slot.stop(job)
                 # The job may end and the next begin at any point here; it is then due later, and `stop` names a job
                 # that is over. A job that goes on regardless is told again.

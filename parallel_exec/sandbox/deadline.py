@@ -1,0 +1,76 @@
+"""One instance's deadline: what a job of it may use of time and fuel, and how the watchdog stops it.
+
+An overdue job is told by a word in its mailbox, which the guest looks at (guest/deadline.h). With
+``Limits(interrupt="epoch")`` the machine code looks as well: at a counter of the wasmtime engine, which is the
+sandbox's own, so that advancing it stops nobody else. A job's deadline is two steps of that counter. The watchdog
+advances it every 10 ms while the job is overdue; a step that comes late, for a job that is over, is at most one and
+does not stop the next job.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+from ..limits import Limits
+from .instance import UNLIMITED, Instance
+from .mailbox import DEADLINE_OFFSET, pack_deadline
+from .watchdog import Watchdog
+
+_STEPS = 2
+
+
+class Deadline:
+    """Bounds on the calls into one instance. It belongs to the instance's thread.
+
+    Attributes:
+        fuel_used: the instructions that the last call took, or None if they are not counted.
+    """
+
+    __slots__ = ("_epoch", "_fuel", "_is_cpu", "_seconds", "_slot", "_store", "_watchdog", "fuel_used")
+
+    def __init__(self, instance: Instance, limits: Limits) -> None:
+        self._store = instance.store
+        self._seconds = limits.time_s
+        self._is_cpu = limits.clock == "cpu"
+        self._fuel = limits.fuel if instance.engine.metered else None
+        self._epoch = instance.engine.epoch
+        self.fuel_used: int | None = None
+        self._watchdog = Watchdog.shared()
+        self._slot = self._watchdog.register(_stopper(instance))
+
+    def begin(self, job: int, *, metered: bool = True) -> None:
+        """Start counting for job number `job`; `metered` is False for a call that runs nothing of the plugin's."""
+        if self._fuel is not None:
+            self._store.set_fuel(self._fuel if metered else UNLIMITED)
+        if self._epoch:
+            self._store.set_epoch_deadline(_STEPS)
+        if self._seconds is not None:
+            if self._is_cpu:
+                clock = time.pthread_getcpuclockid(threading.get_ident())
+                self._slot.cpu = clock, time.clock_gettime(clock) + self._seconds
+            self._watchdog.arm(self._slot, job, self._seconds)
+
+    def end(self) -> None:
+        """Stop counting. Calling it again does nothing."""
+        self._slot.due = math.inf
+        if self._fuel is not None:
+            self.fuel_used = self._fuel - min(self._store.get_fuel(), self._fuel)
+
+    def close(self) -> None:
+        """Let go of the instance."""
+        self._watchdog.unregister(self._slot)
+
+
+def _stopper(instance: Instance) -> Callable[[int], None]:
+    address = instance.mailbox + DEADLINE_OFFSET
+    advance = instance.engine.runtime.increment_epoch if instance.engine.epoch else None
+
+    def stop(job: int) -> None:
+        instance.view[address : address + 4] = pack_deadline(job)
+        if advance is not None:
+            advance()
+
+    return stop
