@@ -1,26 +1,31 @@
-/* performance.timeOrigin: the engine makes it a value, which the image would keep; a job's clock starts with the job. */
+/* `performance`: the engine's keeps the moment at which the context was made as a value, which would be part of the image. A job's
+ * clock starts with the job, and stands still. */
 #ifndef PEXEC_CLOCK_H
 #define PEXEC_CLOCK_H
 
+static JSValue clock_now(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv)
+{
+    (void)ctx, (void)self, (void)argc, (void)argv;
+    return js_int32(0);
+}
+
 static JSValue clock_time_origin(JSContext *ctx, JSValueConst self)
 {
-    (void)self;
-    return js_float64(ctx->time_origin);
+    (void)ctx, (void)self;
+    return js_float64(mailbox_.time_ms);
 }
 
 static int clock_install(JSContext *ctx)
 {
-    static const JSCFunctionListEntry origin[] = {JS_CGETSET_DEF("timeOrigin", clock_time_origin, NULL)};
-    JSValue performance = JS_GetPropertyStr(ctx, ctx->global_obj, "performance");
-    int result = -1;
-    if (!JS_IsException(performance)) {
-        JSAtom name = JS_NewAtom(ctx, "timeOrigin");
-        JS_DeleteProperty(ctx, performance, name, 0);
-        JS_FreeAtom(ctx, name);
-        result = JS_SetPropertyFunctionList(ctx, performance, origin, countof(origin));
-    }
-    JS_FreeValue(ctx, performance);
-    return result;
+    static const JSCFunctionListEntry members[] = {
+        JS_CFUNC_DEF2("now", 0, clock_now, JS_PROP_ENUMERABLE),
+        JS_CGETSET_DEF2("timeOrigin", clock_time_origin, NULL, JS_PROP_ENUMERABLE),
+    };
+    JSValue performance = JS_NewObject(ctx);
+    if (JS_IsException(performance) || JS_SetPropertyFunctionList(ctx, performance, members, countof(members)) < 0)
+        return -1;
+    return JS_DefinePropertyValueStr(ctx, ctx->global_obj, "performance", performance,
+                                     JS_PROP_WRITABLE | JS_PROP_ENUMERABLE | JS_PROP_CONFIGURABLE);
 }
 
 #endif

@@ -98,7 +98,6 @@ static void job_begin(void)
     ctx->random_state = mailbox_.seed ? mailbox_.seed : 1;
     if (reseed_hashes)
         ctx->hash_seed = fresh_hash_seed();
-    ctx->time_origin = js__now_ms();         /* rounded as the clock is, so that performance.now() is 0 */
     if (image_heap) {
         uint32_t quarter = mailbox_.memory_limit / 4;
         JS_SetGCThreshold(rt, image_heap + (quarter && quarter < GC_HEADROOM ? quarter : GC_HEADROOM));
