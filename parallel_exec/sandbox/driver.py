@@ -16,7 +16,7 @@ from typing import Literal, Self
 import orjson
 import wasmtime
 
-from ..errors import JSError, PexecError, PluginError
+from ..errors import JSError, PluginError
 from ..limits import Limits
 from . import outcome
 from .deadline import Deadline

@@ -12,12 +12,62 @@ from attack import HURRIED, PLUGIN, Attack, Pools, Sandboxes, attacks
 import parallel_exec as px
 
 # Names that hosts of JavaScript give it: none is there.
-HOST_NAMES = """
-    process require module exports global window self document navigator location fetch XMLHttpRequest WebSocket Worker
-    SharedWorker importScripts postMessage setTimeout setInterval setImmediate Atomics std os bjson print load read
-    readFile writeFile scriptArgs quit gc alert prompt Deno Bun java Java Packages Intl WebAssembly crypto localStorage
-    __host __dirname __filename structuredClone host_call mailbox ShadowRealm AbortController Event URL TextDecoder
-""".split()
+HOST_NAMES = [
+    "process",
+    "require",
+    "module",
+    "exports",
+    "global",
+    "window",
+    "self",
+    "document",
+    "navigator",
+    "location",
+    "fetch",
+    "XMLHttpRequest",
+    "WebSocket",
+    "Worker",
+    "SharedWorker",
+    "importScripts",
+    "postMessage",
+    "setTimeout",
+    "setInterval",
+    "setImmediate",
+    "Atomics",
+    "std",
+    "os",
+    "bjson",
+    "print",
+    "load",
+    "read",
+    "readFile",
+    "writeFile",
+    "scriptArgs",
+    "quit",
+    "gc",
+    "alert",
+    "prompt",
+    "Deno",
+    "Bun",
+    "java",
+    "Java",
+    "Packages",
+    "Intl",
+    "WebAssembly",
+    "crypto",
+    "localStorage",
+    "__host",
+    "__dirname",
+    "__filename",
+    "structuredClone",
+    "host_call",
+    "mailbox",
+    "ShadowRealm",
+    "AbortController",
+    "Event",
+    "URL",
+    "TextDecoder",
+]
 
 VALUES = {
     "host-names": (f"return {json.dumps(HOST_NAMES)}.filter(name => name in globalThis)", []),
