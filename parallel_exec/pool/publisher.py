@@ -12,6 +12,9 @@ from ..plugin import Plugin, PluginFunction
 from .channel import Kind, Shared
 from .job import Target
 
+# How many times as long as its limit a job may take whose limit is CPU time, until its worker is killed.
+CPU_PATIENCE = 10
+
 
 class Publisher:
     """The images and limits of a pool, and the functions that use them. Usable by any thread.
@@ -28,7 +31,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._images: dict[str, tuple[Shared, ...]] = {}
         self._targets: dict[tuple[str, str], Target] = {}
-        self.least_patience_s = math.inf if limits.time_s is None else limits.time_s + limits.grace_s
+        self.least_patience_s = _patience_s(limits)
         self._bounds = limits
         self._by_domain = by_domain
         self._limits = Shared.publish(Kind.LIMITS, 1, pickle.dumps(limits))
@@ -70,3 +73,10 @@ class Publisher:
         open_fds, self._open = self._open, []
         for fd in open_fds:
             os.close(fd)
+
+
+def _patience_s(limits: Limits) -> float:
+    if limits.time_s is None:
+        return math.inf
+    # What passes is all that can be seen from here: a job whose CPU time counts may have had to share the CPUs.
+    return (limits.time_s + limits.grace_s) * (CPU_PATIENCE if limits.clock == "cpu" else 1)
