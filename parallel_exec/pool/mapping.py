@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from ..arrays import JSON
 from ..documents import prepare
 from ..errors import PexecError
 from ..plugin import PluginFunction
@@ -178,16 +179,22 @@ class Map:
             job.fail(reason)
 
     def _job(self, target: Target, document: Any, bad: list[tuple[Job, PexecError]]) -> Job:
-        index, self._next = self._next, self._next + 1
-        try:
-            given, kind = prepare(document, self._fn.input)
-        except PexecError as error:
-            job = Job(target, b"", 0, self._fn.output, index, None, self)
-            bad.append((job, error))
-            return job
-        job = Job(target, frozen(given), kind, self._fn.output, index, None, self)
-        self._held += job.size
-        return job
+        fn = self._fn
+        index = self._next
+        self._next = index + 1
+        if type(document) is bytes and fn.input == "json":  # what `prepare` makes of it, many times a second
+            content: bytes | memoryview = document
+            kind = JSON
+        else:
+            try:
+                given, kind = prepare(document, fn.input)
+            except PexecError as error:
+                job = Job(target, b"", JSON, fn.output, index, None, self)
+                bad.append((job, error))
+                return job
+            content = frozen(given)
+        self._held += len(content)
+        return Job(target, content, kind, fn.output, index, None, self)
 
     def _affords(self, jobs: int) -> bool:
         return not self._grows or jobs < self._least or self._held + jobs * self._result_bytes < MOST_BYTES

@@ -4,7 +4,7 @@ A batch is jobs of one target that follow each other; most often it is one job. 
 among all that its worker was ever sent. What is of fixed size is in a frame's meta bytes, which the ring checks; the
 payload lies in the frame or, if it has no room there, in a segment::
 
-    request   meta: request, function's name, u32 length of each document   payload: the documents
+    request   meta: request, u32 lengths of the other documents, name of the function   payload: the documents
     report    meta: report, an entry per job                                payload: console records and result of each
 """
 
@@ -27,9 +27,9 @@ console = logging.getLogger("parallel_exec.console")
 
 REQUEST, REPORT = 1, 2  # kinds of frames
 
-# Sequence of the first job, image id, limits id, kind of the documents, number of jobs, bytes of the function's name,
-# whether the report may go unannounced, bytes of the payload if that is a segment of its own (else 0).
-_REQUEST = struct.Struct("<QIIIHHIQ")
+# Sequence of the first job, bytes of the payload if that is a segment of its own (else 0), image id, limits id, kind of
+# the documents, whether the report may go unannounced, number of jobs, length of the first document.
+_REQUEST = struct.Struct("<QQIIIHHI")
 # Sequence of the first job, number of jobs, bytes of the payload if in a segment.
 _REPORT = struct.Struct("<QIQ")
 _ENTRY = struct.Struct("<BBIIQ")
@@ -59,18 +59,22 @@ class Request(NamedTuple):
 
     @classmethod
     def unpack(cls, meta: bytes) -> Request:
-        """Read what `pack` wrote; struct.error or KeyError if it is something else."""
-        sequence, image, limits, kind, count, name_length, quiet, segment = _REQUEST.unpack_from(meta)
-        end = _REQUEST.size + name_length
-        lengths = _LENGTHS[count].unpack_from(meta, end)
-        return cls(sequence, image, limits, kind, quiet, segment, meta[_REQUEST.size : end], lengths)
+        """Read what `pack_request` wrote; struct.error or KeyError if it is something else."""
+        sequence, segment, image, limits, kind, quiet, count, first = _REQUEST.unpack_from(meta)
+        if count == 1:
+            return cls(sequence, image, limits, kind, quiet, segment, meta[_REQUEST.size :], (first,))
+        others = _LENGTHS[count - 1]
+        lengths = (first, *others.unpack_from(meta, _REQUEST.size))
+        return cls(sequence, image, limits, kind, quiet, segment, meta[_REQUEST.size + others.size :], lengths)
 
 
 def pack_request(target: Target, sequence: int, kind: int, quiet: bool, segment: int, lengths: Sequence[int]) -> bytes:
     """The meta bytes of a request: see `Request`."""
-    name = target.name
-    head = _REQUEST.pack(sequence, target.image, target.limits, kind, len(lengths), len(name), quiet, segment)
-    return b"".join((head, name, _LENGTHS[len(lengths)].pack(*lengths)))
+    count = len(lengths)
+    head = _REQUEST.pack(sequence, segment, target.image, target.limits, kind, quiet, count, lengths[0])
+    if count == 1:
+        return head + target.name
+    return head + _LENGTHS[count - 1].pack(*lengths[1:]) + target.name
 
 
 def pack_report(sequence: int, segment: int, entries: Sequence[Entry]) -> bytes:

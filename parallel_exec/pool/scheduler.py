@@ -80,14 +80,6 @@ class Window(Generic[T]):
         self.open = True
         self.stalled = False  # jobs were taken back from it, and it has not ended one since
 
-    def has_room(self, size: int) -> bool:
-        """Whether one more job of this size fits; a job of any size fits an empty window."""
-        if not self.open or self.stalled or not self.jobs:
-            return self.open and not self.stalled
-        return len(self.ends) < WINDOW_BATCHES and self.bytes + size <= (
-            WINDOW_BYTES if len(self.ends) > 1 else PAIR_BYTES
-        )
-
     def take(self, sequence: int) -> T | None:
         """Count the job out and return it, if it is here."""
         job = self.jobs.pop(sequence, None)
@@ -320,11 +312,14 @@ class Scheduler(Generic[T]):
         return jobs
 
     def _emptiest(self, size: int, domain: str | None) -> Window[T] | None:
+        """The window with the fewest batches that may take a job; one of any size fits an empty one."""
         best, least = None, WINDOW_BATCHES
         for window in self._windows.values():
             batches = len(window.ends)
-            if batches >= least or window.next > self._most_jobs or not window.has_room(size):
+            if batches >= least or not window.open or window.stalled or window.next > self._most_jobs:
                 continue
-            if window.next == 1 or window.domain == domain:
+            if batches and window.bytes + size > (WINDOW_BYTES if batches > 1 else PAIR_BYTES) and window.jobs:
+                continue
+            if window.domain == domain or window.next == 1:
                 best, least = window, batches
         return best
