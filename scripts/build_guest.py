@@ -161,11 +161,11 @@ def build(guest: Path = GUEST, *, force: bool = False) -> Path:
     return guest / "engine.wasm"
 
 
-def compile_guest(guest: Path) -> bytes:
-    """Compile the guest and return the WebAssembly module."""
+def compile_guest(guest: Path, units: Sequence[Path] = ()) -> bytes:
+    """Compile the guest, or in place of its C files others that include them, and return the WebAssembly module."""
     require_compiler()
     folders = [unpack(source, fetch(source)) for source in SOURCES]
-    units = [guest / name for name in GUEST_UNITS]
+    units = [*(units or (guest / name for name in GUEST_UNITS))]
     units += [folder / name for folder in folders for name in SOURCE_UNITS if (folder / name).exists()]
     zig_cache = cache_root() / "zig"
     zig_cache.mkdir(parents=True, exist_ok=True, mode=0o700)
