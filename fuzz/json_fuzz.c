@@ -77,12 +77,7 @@ static void forget(void)
     heap_free(learnt.keys);
     memset(&learnt, 0, sizeof(learnt));
     for (uint32_t i = 0; i < SHAPE_TEXTS; i++)
-        if (shape_texts[i].shape) {
-            js_free_shape(rt, shape_texts[i].shape);
-            heap_free(shape_texts[i].text);
-            heap_free(shape_texts[i].ends);
-        }
-    memset(shape_texts, 0, sizeof(shape_texts));
+        shape_text_drop(ctx, &shape_texts[i]);
     heap_free(stack.values);
     heap_free(stack.keys);
     heap_free(stack.frames);

@@ -25,4 +25,52 @@ static inline uint32_t wasm_i8x16_bitmask(v128_t v) { return (uint32_t)_mm_movem
 static inline v128_t wasm_u16x8_extend_low_u8x16(v128_t v) { return _mm_unpacklo_epi8(v, _mm_setzero_si128()); }
 static inline v128_t wasm_u16x8_extend_high_u8x16(v128_t v) { return _mm_unpackhi_epi8(v, _mm_setzero_si128()); }
 
+static inline bool wasm_v128_any_true(v128_t v) { return _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128())) != 0xffff; }
+static inline v128_t wasm_i16x8_splat(int16_t v) { return _mm_set1_epi16(v); }
+static inline v128_t wasm_i16x8_sub(v128_t a, v128_t b) { return _mm_sub_epi16(a, b); }
+static inline v128_t wasm_i16x8_shl(v128_t v, int count) { return _mm_slli_epi16(v, count); }
+static inline v128_t wasm_u16x8_shr(v128_t v, int count) { return _mm_srli_epi16(v, count); }
+static inline v128_t wasm_i16x8_eq(v128_t a, v128_t b) { return _mm_cmpeq_epi16(a, b); }
+static inline v128_t wasm_i16x8_ne(v128_t a, v128_t b) { return _mm_andnot_si128(_mm_cmpeq_epi16(a, b), _mm_set1_epi16(-1)); }
+static inline v128_t wasm_i16x8_ge(v128_t a, v128_t b) { return _mm_andnot_si128(_mm_cmplt_epi16(a, b), _mm_set1_epi16(-1)); }
+static inline v128_t wasm_u16x8_ge(v128_t a, v128_t b) { return _mm_cmpeq_epi16(_mm_subs_epu16(b, a), _mm_setzero_si128()); }
+static inline v128_t wasm_u16x8_lt(v128_t a, v128_t b) { return _mm_andnot_si128(wasm_u16x8_ge(a, b), _mm_set1_epi16(-1)); }
+static inline uint32_t wasm_i16x8_bitmask(v128_t v) { return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(v, _mm_setzero_si128())); }
+static inline v128_t wasm_u8x16_narrow_i16x8(v128_t a, v128_t b) { return _mm_packus_epi16(a, b); }
+
+static inline v128_t wasm_i32x4_splat(int32_t v) { return _mm_set1_epi32(v); }
+static inline v128_t wasm_i32x4_shl(v128_t v, int count) { return _mm_slli_epi32(v, count); }
+static inline v128_t wasm_u32x4_shr(v128_t v, int count) { return _mm_srli_epi32(v, count); }
+static inline v128_t wasm_i32x4_eq(v128_t a, v128_t b) { return _mm_cmpeq_epi32(a, b); }
+static inline v128_t wasm_i32x4_ne(v128_t a, v128_t b) { return _mm_andnot_si128(_mm_cmpeq_epi32(a, b), _mm_set1_epi32(-1)); }
+static inline v128_t wasm_i32x4_ge(v128_t a, v128_t b) { return _mm_andnot_si128(_mm_cmplt_epi32(a, b), _mm_set1_epi32(-1)); }
+static inline uint32_t wasm_i32x4_bitmask(v128_t v) { return (uint32_t)_mm_movemask_ps(_mm_castsi128_ps(v)); }
+
+/* SSE2 has no shuffle of bytes. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+#define wasm_i8x16_shuffle(a, b, ...) ((v128_t)__builtin_shufflevector((bytes16)(a), (bytes16)(b), __VA_ARGS__))
+#define wasm_i8x16_const(...) ((v128_t)(bytes16){__VA_ARGS__})
+
+static inline v128_t wasm_i8x16_swizzle(v128_t v, v128_t lanes)
+{
+    bytes16 from = (bytes16)v, index = (bytes16)lanes, to;
+    for (int i = 0; i < 16; i++)
+        to[i] = index[i] < 16 ? from[index[i]] : 0;
+    return (v128_t)to;
+}
+
+static inline v128_t wasm_u16x8_narrow_i32x4(v128_t a, v128_t b)
+{
+    int32_t wide[8];
+    uint16_t narrow[8];
+    memcpy(wide, &a, 16);
+    memcpy(wide + 4, &b, 16);
+    for (int i = 0; i < 8; i++)
+        narrow[i] = (uint16_t)(wide[i] < 0 ? 0 : wide[i] > 0xffff ? 0xffff : wide[i]);
+    memcpy(&a, narrow, 16);
+    return a;
+}
+
+#define wasm_v128_store64_lane(to, v, lane) memcpy(to, (const char *)&(v128_t){v} + 8 * (lane), 8)
+
 #endif

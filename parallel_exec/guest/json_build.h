@@ -53,6 +53,10 @@ static no_inline JSValue make_general_object(JSContext *ctx, uint16_t place, con
                                              uint32_t count)
 {
     JSObject *proto = JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_OBJECT]);
+    JSRuntime *rt = ctx->rt;
+    /* The engine lets its table of shapes grow with new prototypes only; thousands of shapes would be chains in 64 buckets. */
+    if (unlikely(rt->shape_hash_count >= rt->shape_hash_size))
+        resize_shape_hash(rt, rt->shape_hash_bits + 1);
     JSShape *shape = shape_find(ctx, proto, keys, count);
     JSValue object;
     if (shape) {

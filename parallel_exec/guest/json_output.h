@@ -48,17 +48,14 @@ static inline bool output_put(JSContext *ctx, struct output *out, const char *te
 }
 
 /* One character that must not stand for itself: a quote, a backslash, a control character or a lone surrogate. */
-static no_inline uint8_t *put_escaped(uint8_t *to, uint32_t c)
+static inline uint8_t *put_escaped(uint8_t *to, uint32_t c)
 {
     static const char hex[] = "0123456789abcdef";
+    static const char letters[] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't', ['"'] = '"', ['\\'] = '\\'};
     *to++ = '\\';
-    switch (c) {
-    case '"': case '\\': *to++ = (uint8_t)c; return to;
-    case '\b': *to++ = 'b'; return to;
-    case '\f': *to++ = 'f'; return to;
-    case '\n': *to++ = 'n'; return to;
-    case '\r': *to++ = 'r'; return to;
-    case '\t': *to++ = 't'; return to;
+    if (c < sizeof(letters) && letters[c]) {
+        *to++ = (uint8_t)letters[c];
+        return to;
     }
     *to++ = 'u';
     for (int shift = 12; shift >= 0; shift -= 4)
@@ -105,6 +102,36 @@ static bool put_quoted8(JSContext *ctx, struct output *out, const uint8_t *p, ui
     return true;
 }
 
+/* Write as many of the next 8 units as stand together and are alike: plain ASCII, two bytes of UTF-8 or (of the next 4) three. All
+ * that is written lies in the 16 bytes at *to. Returns how many units, and moves *to. */
+static inline uint32_t put_alike(const uint16_t *p, uint8_t **to)
+{
+    v128_t v = wasm_v128_load(p), last = wasm_v128_or(wasm_v128_and(v, wasm_i16x8_splat(0x3f)), wasm_i16x8_splat(0x80));
+    uint32_t count;
+    if (*p < 0x80) {
+        v128_t good = wasm_v128_and(wasm_u16x8_lt(wasm_i16x8_sub(v, wasm_i16x8_splat(' ')), wasm_i16x8_splat(0x80 - ' ')),
+                                    wasm_v128_and(wasm_i16x8_ne(v, wasm_i16x8_splat('"')), wasm_i16x8_ne(v, wasm_i16x8_splat('\\'))));
+        wasm_v128_store(*to, wasm_u8x16_narrow_i16x8(v, v));
+        count = (uint32_t)__builtin_ctz(~wasm_i16x8_bitmask(good));
+        *to += count;
+    } else if (*p < 0x800) {
+        v128_t good = wasm_u16x8_lt(wasm_i16x8_sub(v, wasm_i16x8_splat(0x80)), wasm_i16x8_splat(0x800 - 0x80));
+        wasm_v128_store(*to, wasm_v128_or(wasm_v128_or(wasm_u16x8_shr(v, 6), wasm_i16x8_splat(0xc0)), wasm_i16x8_shl(last, 8)));
+        count = (uint32_t)__builtin_ctz(~wasm_i16x8_bitmask(good));
+        *to += 2 * count;
+    } else {
+        v128_t good = wasm_v128_and(wasm_u16x8_ge(v, wasm_i16x8_splat(0x800)),
+                                    wasm_i16x8_ne(wasm_v128_and(v, wasm_i16x8_splat((int16_t)0xf800)), wasm_i16x8_splat((int16_t)0xd800)));
+        v128_t middle = wasm_v128_or(wasm_v128_and(wasm_u16x8_shr(v, 6), wasm_i16x8_splat(0x3f)), wasm_i16x8_splat(0x80));
+        v128_t first = wasm_v128_or(wasm_u16x8_shr(v, 12), wasm_i16x8_splat(0xe0));
+        v128_t two = wasm_v128_or(first, wasm_i16x8_shl(middle, 8));
+        wasm_v128_store(*to, wasm_i8x16_shuffle(two, last, 0, 1, 16, 2, 3, 18, 4, 5, 20, 6, 7, 22, 7, 7, 7, 7));
+        count = (uint32_t)__builtin_ctz(~wasm_i16x8_bitmask(good) | 0x10);
+        *to += 3 * count;
+    }
+    return count;
+}
+
 static bool put_quoted16(JSContext *ctx, struct output *out, const uint16_t *p, uint32_t len)
 {
     const uint16_t *end = p + len;
@@ -115,6 +142,12 @@ static bool put_quoted16(JSContext *ctx, struct output *out, const uint16_t *p, 
         const uint16_t *stop = p + piece;
         uint8_t *to = out->text + out->len;
         while (p < stop) {
+            if (likely(stop - p >= 8)) {
+                uint32_t count = put_alike(p, &to);
+                p += count;
+                if (count)
+                    continue;
+            }
             uint32_t c = *p++;
             if (c < 0x80) {
                 if (likely(c >= ' ' && c != '"' && c != '\\'))

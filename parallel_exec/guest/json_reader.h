@@ -56,6 +56,16 @@ static bool push_expected(JSContext *ctx, const struct place *place, uint32_t co
     return true;
 }
 
+/* Is the key at p the expected one? Keys of up to 14 characters, nearly all, take one comparison. */
+static inline bool key_matches(const uint8_t *p, const struct place_key *key)
+{
+    uint32_t len = key->text_len;
+    uint32_t same = wasm_i8x16_bitmask(wasm_i8x16_eq(wasm_v128_load(p), wasm_v128_load(key->text)));
+    if (likely(len <= 16))
+        return !(~same & ((1u << len) - 1));
+    return same == 0xffff && !memcmp(p + 16, key->text + 16, len - 16);
+}
+
 /* A key that was not expected: one of the place's others, or any. Returns the address after its closing quote, or NULL with
  * *at as decode_string has it. */
 static no_inline const uint8_t *read_key(JSContext *ctx, const uint8_t *p, uint16_t index, uint32_t near, struct json_key *out,
@@ -80,7 +90,7 @@ static no_inline const uint8_t *read_key(JSContext *ctx, const uint8_t *p, uint1
         /* Most often one of the next: a key was left out. */
         uint32_t number = (near + i) % place->count;
         const struct place_key *key = &learnt.keys[place->first + number];
-        if (key->text_len == len && !memcmp(key->text, p, len)) {
+        if (key->text_len == len && key_matches(p, key)) {
             *out = (struct json_key){JS_DupAtom(ctx, key->atom), key->place};
             return end;
         }
@@ -89,16 +99,6 @@ static no_inline const uint8_t *read_key(JSContext *ctx, const uint8_t *p, uint1
         return NULL;
     out->atom = JS_NewAtomLen(ctx, (const char *)p + 1, len - 2);
     return out->atom == JS_ATOM_NULL ? NULL : end;
-}
-
-/* Is the key at p the expected one? Keys of up to 14 characters, nearly all, take one comparison. */
-static inline bool key_matches(const uint8_t *p, const struct place_key *key)
-{
-    uint32_t len = key->text_len;
-    uint32_t same = wasm_i8x16_bitmask(wasm_i8x16_eq(wasm_v128_load(p), wasm_v128_load(key->text)));
-    if (likely(len <= 16))
-        return !(~same & ((1u << len) - 1));
-    return same == 0xffff && !memcmp(p + 16, key->text + 16, len - 16);
 }
 
 /* A string value at p, which is its opening quote. */

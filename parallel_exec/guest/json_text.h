@@ -99,11 +99,40 @@ static bool scratch_grow(uint32_t used, uint32_t more)
     return true;
 }
 
+/* Decode as many of the next two-byte characters (up to 8) or three-byte ones (up to 4) as stand together; all that is written
+ * lies in the 16 bytes at `to`. Returns how many, and adds their units to *seen. */
+static inline uint32_t take_pairs(const uint8_t *p, uint16_t *to, v128_t *seen)
+{
+    v128_t v = wasm_v128_load(p);
+    v128_t code = wasm_v128_or(wasm_i16x8_shl(wasm_v128_and(v, wasm_i16x8_splat(0x1f)), 6),
+                               wasm_v128_and(wasm_u16x8_shr(v, 8), wasm_i16x8_splat(0x3f)));
+    v128_t good = wasm_v128_and(wasm_i16x8_eq(wasm_v128_and(v, wasm_i16x8_splat((int16_t)0xc0e0)), wasm_i16x8_splat((int16_t)0x80c0)),
+                                wasm_i16x8_ge(code, wasm_i16x8_splat(0x80)));
+    wasm_v128_store(to, code);
+    *seen = wasm_v128_or(*seen, wasm_v128_and(code, good));
+    return (uint32_t)__builtin_ctz(~wasm_i16x8_bitmask(good));
+}
+
+static inline uint32_t take_triples(const uint8_t *p, uint16_t *to, v128_t *seen)
+{
+    v128_t v = wasm_i8x16_swizzle(wasm_v128_load(p), wasm_i8x16_const(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1));
+    v128_t code = wasm_v128_or(wasm_v128_or(wasm_i32x4_shl(wasm_v128_and(v, wasm_i32x4_splat(0x0f)), 12),
+                                            wasm_u32x4_shr(wasm_v128_and(v, wasm_i32x4_splat(0x3f00)), 2)),
+                               wasm_u32x4_shr(wasm_v128_and(v, wasm_i32x4_splat(0x3f0000)), 16));
+    v128_t good = wasm_i32x4_eq(wasm_v128_and(v, wasm_i32x4_splat(0xc0c0f0)), wasm_i32x4_splat(0x8080e0));
+    good = wasm_v128_and(good, wasm_i32x4_ge(code, wasm_i32x4_splat(0x800)));
+    good = wasm_v128_and(good, wasm_i32x4_ne(wasm_v128_and(code, wasm_i32x4_splat(0xf800)), wasm_i32x4_splat(0xd800)));
+    wasm_v128_store64_lane(to, wasm_u16x8_narrow_i32x4(code, code), 0);
+    *seen = wasm_v128_or(*seen, wasm_v128_and(code, good));
+    return (uint32_t)__builtin_ctz(~wasm_i32x4_bitmask(good));
+}
+
 /* Decode a string that is not plain ASCII, from its first character on, into a new JSString. Returns the address after the
  * closing quote; NULL with *at at the offending byte, or with *at NULL if there is no memory. */
 static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, JSString **out, bool surrogates, const uint8_t **at)
 {
     uint32_t used = 0, seen = 0;
+    v128_t runs = wasm_i32x4_splat(0);       /* what `seen` is for single characters */
     for (;;) {
         const uint8_t *plain = p;
         p = skip_plain(p);
@@ -156,8 +185,13 @@ static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, 
             return NULL;
         }
         uint32_t units = 0;
-        while (*p >= 0x80 && units < 30) {   /* a run of them, while there is room for two units more */
-            uint32_t code;
+        while (*p >= 0x80 && units < 24) {   /* a run of them, while there is room for eight units more */
+            uint32_t code, count = *p < 0xe0 ? take_pairs(p, to + units, &runs) : take_triples(p, to + units, &runs);
+            if (likely(count)) {
+                p += *p < 0xe0 ? count * 2 : count * 3;
+                units += count;
+                continue;
+            }
             int len = utf8_take(p, &code, surrogates);
             if (!len) {
                 *at = p;
@@ -174,7 +208,7 @@ static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, 
         }
         used += units;
     }
-    bool wide = seen > 0xff;
+    bool wide = seen > 0xff || wasm_v128_any_true(wasm_v128_and(runs, wasm_i16x8_splat((int16_t)0xff00)));
     JSString *string = js_alloc_string_rt(ctx->rt, (int)used, wide);
     if (!string)
         return NULL;

@@ -49,11 +49,13 @@ static bool writer_enter(struct writer *w, JSObject *object)
         JS_ThrowStackOverflow(w->ctx);
         return false;
     }
+    bool inside = false;
     for (uint32_t i = 0; i < w->depth; i++)
-        if (unlikely(w->ancestors[i] == object)) {
-            JS_ThrowTypeError(w->ctx, "circular reference");
-            return false;
-        }
+        inside |= w->ancestors[i] == object; /* without a way out: in vectors */
+    if (unlikely(inside)) {
+        JS_ThrowTypeError(w->ctx, "circular reference");
+        return false;
+    }
     if (unlikely(w->depth >= w->ancestor_room)) {
         uint32_t room = w->ancestor_room * 2 + 32;
         JSObject **grown = heap_realloc(w->ancestors, room * sizeof(JSObject *));
@@ -78,12 +80,63 @@ static bool writer_poll(struct writer *w)
     return true;
 }
 
-/* A plain object of a shape whose key texts are known. */
+/* A value that no code of the plugin can have a say in, as write_value does; MAYBE_CODE for any other. */
+#define MAYBE_CODE 2
+static inline int write_scalar(struct writer *w, JSValueConst value)
+{
+    JSContext *ctx = w->ctx;
+    struct output *out = &w->out;
+    if (unlikely(--w->until_poll == 0) && !writer_poll(w))
+        return -1;
+    if (unlikely(out->len > out->limit)) {
+        out->too_large = true;
+        return -1;
+    }
+    if (unlikely(!output_reserve(ctx, out, NUMBER_TEXT_MAX)))
+        return -1;
+    switch (JS_VALUE_GET_NORM_TAG(value)) {
+    case JS_TAG_INT:
+        out->len = (uint32_t)(write_int32(out->text + out->len, JS_VALUE_GET_INT(value)) - out->text);
+        return 1;
+    case JS_TAG_FLOAT64: {
+        double number = JS_VALUE_GET_FLOAT64(value);
+        if (unlikely(!isfinite(number)))
+            return output_put(ctx, out, "null", 4) ? 1 : -1;
+        out->len = (uint32_t)(write_double(out->text + out->len, number) - out->text);
+        return 1;
+    }
+    case JS_TAG_BOOL:
+        memcpy(out->text + out->len, JS_VALUE_GET_BOOL(value) ? "true" : "false", 5);
+        out->len += JS_VALUE_GET_BOOL(value) ? 4 : 5;
+        return 1;
+    case JS_TAG_NULL:
+        memcpy(out->text + out->len, "null", 4);
+        out->len += 4;
+        return 1;
+    case JS_TAG_STRING:
+        return put_quoted(ctx, out, JS_VALUE_GET_STRING(value)) ? 1 : -1;
+    default:
+        return MAYBE_CODE;
+    }
+}
+
+/* A property's value or an array's element, from where it lies. */
+static inline int write_member(struct writer *w, JSValueConst value, struct write_key key)
+{
+    int written = write_scalar(w, value);
+    if (likely(written != MAYBE_CODE))
+        return written;
+    JSValue held = js_dup(value);            /* code may take it away meanwhile */
+    written = write_value(w, held, key);
+    JS_FreeValue(w->ctx, held);
+    return written;
+}
+
+/* A plain object. The entry of its shape may come to be another one's meanwhile. */
 static int write_plain_object(struct writer *w, JSObject *object, const struct shape_text *texts)
 {
     JSContext *ctx = w->ctx;
-    /* Held: the object, its shape with the atoms, and so the entry's texts as long as nobody evicts them; the plugin's code
-     * can run between two properties. */
+    /* Held, with its atoms: the plugin's code can run between two properties. */
     JSShape *shape = js_dup_shape(texts->shape);
     uint32_t start = w->out.len;
     int count = shape->prop_count, result = -1;
@@ -91,29 +144,17 @@ static int write_plain_object(struct writer *w, JSObject *object, const struct s
         goto done;
     for (int i = 0; i < count; i++) {
         uint32_t mark = w->out.len;
-        if (likely(texts->shape == shape)) {
+        if (likely(texts->shape == shape && texts->text)) {
             uint32_t from = i ? texts->ends[i - 1] : 0, len = texts->ends[i] - from;
             if (unlikely(!output_put(ctx, &w->out, (const char *)texts->text + from, len)))
                 goto leave;
-        } else {
-            JSValue name = JS_AtomToString(ctx, get_shape_prop(shape)[i].atom);
-            bool good = !JS_IsException(name) && output_put(ctx, &w->out, ",", 1) &&
-                        put_quoted(ctx, &w->out, JS_VALUE_GET_STRING(name)) && output_put(ctx, &w->out, ":", 1);
-            JS_FreeValue(ctx, name);
-            if (!good)
-                goto leave;
+        } else if (!put_key(ctx, &w->out, get_shape_prop(shape)[i].atom)) {
+            goto leave;
         }
         struct write_key key = {get_shape_prop(shape)[i].atom, 0};
         int written;
         if (likely(object->shape == shape)) {
-            JSValue value = object->prop[i].u.value;
-            if (JS_VALUE_HAS_REF_COUNT(value)) {
-                value = js_dup(value);
-                written = write_value(w, value, key);
-                JS_FreeValue(ctx, value);
-            } else {
-                written = write_value(w, value, key);
-            }
+            written = write_member(w, object->prop[i].u.value, key);
         } else {                             /* the plugin has changed the object meanwhile */
             JSValue value = JS_GetProperty(ctx, JS_MKPTR(JS_TAG_OBJECT, object), key.atom);
             writer_look(w);
@@ -148,7 +189,11 @@ static int write_array(struct writer *w, JSValueConst value)
     int64_t length;
     if (!writer_enter(w, object))
         return -1;
-    if (js_get_length64(ctx, &length, value) || !output_put(ctx, &w->out, "[", 1))
+    if (likely(object->class_id == JS_CLASS_ARRAY && JS_VALUE_GET_TAG(object->prop[0].u.value) == JS_TAG_INT))
+        length = JS_VALUE_GET_INT(object->prop[0].u.value);
+    else if (js_get_length64(ctx, &length, value))
+        goto failed;
+    if (!output_put(ctx, &w->out, "[", 1))
         goto failed;
     if (object->class_id != JS_CLASS_ARRAY)
         writer_look(w);
@@ -160,14 +205,7 @@ static int write_array(struct writer *w, JSValueConst value)
         struct write_key key = {JS_ATOM_NULL, i};
         int written;
         if (likely(object->class_id == JS_CLASS_ARRAY && object->fast_array && i < object->u.array.count)) {
-            JSValue element = object->u.array.u.values[i];
-            if (JS_VALUE_HAS_REF_COUNT(element)) {
-                element = js_dup(element);
-                written = write_value(w, element, key);
-                JS_FreeValue(ctx, element);
-            } else {
-                written = write_value(w, element, key);
-            }
+            written = write_member(w, object->u.array.u.values[i], key);
         } else {
             JSValue element = JS_GetPropertyInt64(ctx, value, i);
             writer_look(w);
@@ -299,31 +337,10 @@ static int write_value(struct writer *w, JSValueConst value, struct write_key ke
 {
     JSContext *ctx = w->ctx;
     struct output *out = &w->out;
-    if (unlikely(--w->until_poll == 0) && !writer_poll(w))
-        return -1;
-    if (unlikely(out->len > out->limit)) {
-        out->too_large = true;
-        return -1;
-    }
-    if (unlikely(!output_reserve(ctx, out, NUMBER_TEXT_MAX)))
-        return -1;
+    int written = write_scalar(w, value);
+    if (written != MAYBE_CODE)
+        return written;
     switch (JS_VALUE_GET_NORM_TAG(value)) {
-    case JS_TAG_INT:
-        out->len = (uint32_t)(write_int32(out->text + out->len, JS_VALUE_GET_INT(value)) - out->text);
-        return 1;
-    case JS_TAG_FLOAT64: {
-        double number = JS_VALUE_GET_FLOAT64(value);
-        if (unlikely(!isfinite(number)))
-            return output_put(ctx, out, "null", 4) ? 1 : -1;
-        out->len = (uint32_t)(write_double(out->text + out->len, number) - out->text);
-        return 1;
-    }
-    case JS_TAG_BOOL:
-        return output_put(ctx, out, JS_VALUE_GET_BOOL(value) ? "true" : "false", JS_VALUE_GET_BOOL(value) ? 4 : 5) ? 1 : -1;
-    case JS_TAG_NULL:
-        return output_put(ctx, out, "null", 4) ? 1 : -1;
-    case JS_TAG_STRING:
-        return put_quoted(ctx, out, JS_VALUE_GET_STRING(value)) ? 1 : -1;
     case JS_TAG_STRING_ROPE: {
         JSValue flat = JS_ToString(ctx, value);
         if (JS_IsException(flat))
