@@ -31,15 +31,20 @@ static inline JSValue make_object(JSContext *ctx, JSShape *shape, const JSValue 
 
 static inline JSValue make_array(JSContext *ctx, const JSValue *values, uint32_t count)
 {
-    JSValue array = JS_NewArray(ctx);
-    if (unlikely(JS_IsException(array)) || count == 0)
-        return array;
-    JSObject *p = JS_VALUE_GET_OBJ(array);
-    JSValue *items = js_malloc_rt(ctx->rt, sizeof(JSValue) * count);
-    if (unlikely(!items)) {
-        JS_FreeValue(ctx, array);
+    if (count == 0)
+        return JS_NewArray(ctx);
+    JSRuntime *rt = ctx->rt;
+    JSValue *items = js_malloc_rt(rt, sizeof(JSValue) * count);
+    if (unlikely(!items))
+        return JS_EXCEPTION;
+    JSValue array = make_object(ctx, ctx->array_shape, NULL, 0);
+    if (unlikely(JS_IsException(array))) {
+        js_free_rt(rt, items);
         return JS_EXCEPTION;
     }
+    JSObject *p = JS_VALUE_GET_OBJ(array);
+    p->class_id = JS_CLASS_ARRAY;
+    p->is_exotic = p->fast_array = true;
     memcpy(items, values, sizeof(JSValue) * count);
     p->u.array.u.values = items;
     p->u.array.u1.size = count;

@@ -26,14 +26,18 @@ static inline const uint8_t *skip_space(const uint8_t *p)
     }
 }
 
+/* Which of 16 bytes are not plain ASCII text. */
+static inline uint32_t stops_in(v128_t v)
+{
+    return wasm_i8x16_bitmask(wasm_v128_or(wasm_v128_or(wasm_i8x16_eq(v, wasm_i8x16_splat('"')), wasm_i8x16_eq(v, wasm_i8x16_splat('\\'))),
+                                           wasm_i8x16_lt(v, wasm_i8x16_splat(' '))));   /* signed: 0x80 and above are below ' ' */
+}
+
 /* The first byte at or after p that ends plain ASCII text: a quote, a backslash, a control character, or a byte above 0x7f. */
 static inline const uint8_t *skip_plain(const uint8_t *p)
 {
     for (;;) {
-        v128_t v = wasm_v128_load(p);
-        v128_t stop = wasm_v128_or(wasm_v128_or(wasm_i8x16_eq(v, wasm_i8x16_splat('"')), wasm_i8x16_eq(v, wasm_i8x16_splat('\\'))),
-                                   wasm_i8x16_lt(v, wasm_i8x16_splat(' ')));   /* signed: 0x80 and above are below ' ' */
-        uint32_t mask = wasm_i8x16_bitmask(stop);
+        uint32_t mask = stops_in(wasm_v128_load(p));
         if (mask)
             return p + __builtin_ctz(mask);
         p += 16;
@@ -134,20 +138,19 @@ static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, 
     uint32_t used = 0, seen = 0;
     v128_t runs = wasm_i32x4_splat(0);       /* what `seen` is for single characters */
     for (;;) {
-        const uint8_t *plain = p;
-        p = skip_plain(p);
-        uint32_t count = (uint32_t)(p - plain);
         *at = NULL;
-        if (!scratch_grow(used, count + 32))
+        if (unlikely(scratch.room - used < 64) && !scratch_grow(used, 64))
             return NULL;
+        v128_t v = wasm_v128_load(p);
+        uint32_t stops = stops_in(v), plain = (uint32_t)__builtin_ctz(stops | 0x10000);
         uint16_t *to = scratch.units + used;
-        for (uint32_t i = 0; i < count; i += 16) {
-            v128_t v = wasm_v128_load(plain + i);
-            wasm_v128_store(to + i, wasm_u16x8_extend_low_u8x16(v));
-            wasm_v128_store(to + i + 8, wasm_u16x8_extend_high_u8x16(v));
-        }
-        used += count;
-        to = scratch.units + used;
+        wasm_v128_store(to, wasm_u16x8_extend_low_u8x16(v));
+        wasm_v128_store(to + 8, wasm_u16x8_extend_high_u8x16(v));
+        p += plain;
+        used += plain;
+        if (!stops)
+            continue;
+        to += plain;
         if (*p == '"')
             break;
         if (*p == '\\') {
@@ -186,9 +189,11 @@ static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, 
         }
         uint32_t units = 0;
         while (*p >= 0x80 && units < 24) {   /* a run of them, while there is room for eight units more */
-            uint32_t code, count = *p < 0xe0 ? take_pairs(p, to + units, &runs) : take_triples(p, to + units, &runs);
-            if (likely(count)) {
-                p += *p < 0xe0 ? count * 2 : count * 3;
+            uint32_t code, count = 0, size = *p < 0xe0 ? 2 : 3;
+            if (p[size] >= 0x80)             /* several in a row */
+                count = size == 2 ? take_pairs(p, to + units, &runs) : take_triples(p, to + units, &runs);
+            if (count) {
+                p += count * size;
                 units += count;
                 continue;
             }
