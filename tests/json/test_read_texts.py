@@ -77,3 +77,17 @@ def test_strings_of_every_length_around_the_vectors(oracle: px.Sandbox) -> None:
             batch += ['"' + "a" * length + odd + "b" * tail + '"' for tail in (0, 1, 16)]
             batch.append('{"' + "a" * length + odd + '":1}')
     assert_alike(oracle, batch)
+
+
+def test_runs_of_characters_of_every_width(oracle: px.Sandbox) -> None:
+    characters = ["\u0080", "\u00ff", "\u0100", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\ud800"]
+    batch = []
+    for first in characters:
+        for second in ["", "a", *characters]:
+            batch += ['"' + first * run + second + first * 3 + '"' for run in range(1, 20)]
+    assert_alike(oracle, batch)
+
+
+def test_thousands_of_objects_with_other_keys_each(oracle: px.Sandbox) -> None:
+    objects = [{f"k{bit}": n for bit in range(12) if n >> bit & 1} for n in range(4096)]
+    assert_alike(oracle, [json.dumps([*objects, *reversed(objects)])])
