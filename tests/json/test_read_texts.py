@@ -80,7 +80,7 @@ def test_strings_of_every_length_around_the_vectors(oracle: px.Sandbox) -> None:
 
 
 def test_runs_of_characters_of_every_width(oracle: px.Sandbox) -> None:
-    characters = ["\u0080", "\u00ff", "\u0100", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\ud800"]
+    characters = ["\u0080", "\xff", "\u0100", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\ud800"]
     batch = []
     for first in characters:
         for second in ["", "a", *characters]:
