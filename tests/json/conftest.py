@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from json_oracle import ORACLE
 
 import parallel_exec as px
-
-ORACLE = px.Plugin.from_file(Path(__file__).with_name("oracle.js"))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import ORACLE
+from json_oracle import ORACLE
 
 import parallel_exec as px
 

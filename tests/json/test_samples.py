@@ -6,9 +6,9 @@ import json
 
 import json_texts as texts
 import pytest
-from conftest import ORACLE
 from hypothesis import given
 from hypothesis import strategies as st
+from json_oracle import ORACLE
 from json_settings import examples
 
 import parallel_exec as px
