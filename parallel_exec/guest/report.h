@@ -69,8 +69,8 @@ static bool is_out_of_memory(JSContext *ctx, JSValueConst error)
 {
     if (!mailbox_.memory_wanted)
         return false;
-    if (JS_IsNull(error))
-        return true;                         /* not even the error object could be made */
+    if (JS_IsNull(error) || JS_IsUninitialized(error))
+        return true;                         /* not even the error object could be made, or the engine forgot to throw it */
     if (!JS_IsError(error))
         return false;
     JSValue message = JS_GetProperty(ctx, error, JS_ATOM_message);

@@ -26,7 +26,7 @@ MEMORY_CONSTANT = 96 * MIB
 PATIENCE_S = 15.0
 
 HURRIED = px.Limits(time_s=0.3, memory_bytes=48 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
-PATIENT = px.Limits(time_s=30.0, memory_bytes=24 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
+PATIENT = px.Limits(time_s=10.0, memory_bytes=24 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
 
 # `good` tells if anything of another job is left: in the plugin's state, in the built-in objects, in the engine.
 SOURCE = """
