@@ -9,10 +9,11 @@ does not stop the next job.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..limits import Limits
 from .instance import UNLIMITED, Instance
@@ -29,7 +30,7 @@ class Deadline:
         fuel_used: the instructions that the last call took, or None if they are not counted.
     """
 
-    __slots__ = ("_epoch", "_fuel", "_is_cpu", "_seconds", "_slot", "_store", "_watchdog", "fuel_used")
+    __slots__ = ("__weakref__", "_epoch", "_fuel", "_is_cpu", "_seconds", "_slot", "_store", "_watchdog", "fuel_used")
 
     def __init__(self, instance: Instance, limits: Limits) -> None:
         self._store = instance.store
@@ -58,6 +59,22 @@ class Deadline:
         self._slot.due = math.inf
         if self._fuel is not None:
             self.fuel_used = self._fuel - min(self._store.get_fuel(), self._fuel)
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """While a host function runs: what it computes is no CPU time of the job's. Time that passes is the job's."""
+        slot = self._slot
+        if slot.cpu is None:
+            yield
+            return
+        clock, end = slot.cpu
+        left = end - time.clock_gettime(clock)
+        slot.cpu = clock, math.inf
+        try:
+            yield
+        finally:
+            slot.cpu = clock, time.clock_gettime(clock) + left
+            self._watchdog.arm(slot, slot.job, max(left, 0.0))
 
     def close(self) -> None:
         """Let go of the instance."""

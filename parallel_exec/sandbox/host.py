@@ -14,6 +14,7 @@ from ..documents import decode
 from ..errors import PexecError
 from ..host import HostFunction
 from ..limits import Limits
+from .deadline import Deadline
 from .instance import Instance
 from .mailbox import INPUT_PADDING
 
@@ -55,17 +56,18 @@ class HostCalls:
         self._failures = 0
         self._reply: _Reply = (_RESULT, b"null")
 
-    def attach(self, instance: Instance) -> None:
+    def attach(self, instance: Instance, deadline: Deadline) -> None:
         """Put our side into the instance's function table."""
         address = instance.ask("host_exchange")
         # The store keeps the callback until it dies: it must not keep the store alive in its turn.
-        owner = weakref.ref(instance)
+        owner, clock = weakref.ref(instance), weakref.ref(deadline)
 
         def serve() -> None:
-            found = owner()
-            assert found is not None  # whoever made the call holds it
+            found, running = owner(), clock()
+            assert found is not None and running is not None  # whoever made the call holds them
             try:
-                self._serve(found, address)
+                with running.outside():
+                    self._serve(found, address)
             except BaseException as error:
                 self.raised = error
                 raise

@@ -272,7 +272,7 @@ class Sandbox:
         self._deadline = Deadline(instance, self.limits)
         self._run = instance.bind("engine_job")
         if self._host is not None:
-            self._host.attach(instance)
+            self._host.attach(instance, self._deadline)
         self._instance = instance
         return instance
 

@@ -188,6 +188,19 @@ def test_the_deadline_holds_over_host_functions(call: Caller, given: Given) -> N
         call("for (;;) lookup()", time_s=0.1)
 
 
+def test_host_functions_take_no_cpu_time_of_the_job(call: Caller, given: Given) -> None:
+    def compute() -> None:
+        end = time.thread_time() + 0.3
+        while time.thread_time() < end:
+            pass
+
+    given.answer = compute
+    assert call("lookup(); lookup(); return 1", time_s=0.25, clock="cpu") == 1
+    with pytest.raises(px.JobTimeout):
+        call("lookup(); for (;;);", time_s=0.25, clock="cpu")
+    assert len(given.calls) == 3
+
+
 @pytest.mark.parametrize("bound", ["unchecked", "checked"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
 def test_what_is_no_exception_ends_the_call(
