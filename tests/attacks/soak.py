@@ -115,7 +115,9 @@ def main() -> int:
         faults.append(f"processes left over: {orphans}")
     if peak_rss > warm_rss + FLAT:
         faults.append(f"this process grew from {warm_rss / MIB:.0f} to {peak_rss / MIB:.0f} MiB")
-    print(f"{good} good jobs, {attacks} attacks, which ended with " + ", ".join(f"{n} {k}" for k, n in ends.most_common()))
+    print(
+        f"{good} good jobs, {attacks} attacks, which ended with " + ", ".join(f"{n} {k}" for k, n in ends.most_common())
+    )
     print(f"this process: {warm_rss / MIB:.0f} MiB when warm, {peak_rss / MIB:.0f} MiB at most")
     for fault, count in Counter(faults).most_common(20):
         print(f"FAULT ({count} times): {fault}")
