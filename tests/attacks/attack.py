@@ -26,6 +26,8 @@ MEMORY_CONSTANT = 96 * MIB
 PATIENCE_S = 15.0
 
 HURRIED = px.Limits(time_s=0.3, memory_bytes=48 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
+# Where time is not what is tested, there is enough of it.
+CALM = px.Limits(time_s=20.0, memory_bytes=48 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
 PATIENT = px.Limits(time_s=20.0, memory_bytes=24 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
 
 # `good` tells if anything of another job is left: in the plugin's state, in the built-in objects, in the engine.
@@ -64,6 +66,7 @@ class Attack:
         errors: the types of error of which it must end with one; px.JSError is one that the plugin could have caught.
             Empty: it ends with a value.
         says: what is in the error's text, or the value.
+        limits: those that it runs under; little time if time is what may end it.
         document: given to the function `echo` in place of the code.
     """
 
@@ -71,8 +74,12 @@ class Attack:
     code: str = ""
     errors: tuple[type[px.PexecError], ...] = ()
     says: Any = ""
-    limits: px.Limits = HURRIED
+    limits: px.Limits = CALM
     document: Any = None
+
+    def __post_init__(self) -> None:
+        if px.JobTimeout in self.errors and self.limits is CALM:
+            object.__setattr__(self, "limits", HURRIED)
 
     @property
     def call(self) -> tuple[str, Any]:

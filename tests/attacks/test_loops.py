@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attack import Attack, Pools, Sandboxes, attacks, loops
+from attack import HURRIED, Attack, Pools, Sandboxes, attacks, loops
 
 import parallel_exec as px
 
@@ -234,7 +234,7 @@ def test_in_a_pool(pools: Pools, attack: Attack) -> None:
     ],
 )
 def test_while_the_plugin_is_loaded(pools: Pools, source: str) -> None:
-    limits = Attack("").limits
+    limits = HURRIED
     with pytest.raises(px.JobTimeout):
         px.Sandbox(px.Plugin(source, name="load.js"), limits=limits)
     with pytest.raises(px.JobTimeout):
