@@ -8,6 +8,7 @@ It never blocks on anything but its doorbell and its control socket, and holds n
 from __future__ import annotations
 
 import ctypes
+import logging
 import mmap
 import os
 import pickle
@@ -18,6 +19,7 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
+from collections.abc import Callable
 
 from .. import arrays
 from ..errors import PexecError
@@ -36,6 +38,7 @@ EXIT_BROKEN = 70  # the worker found what its parent cannot have sent
 REPORT_NS = 1_000_000
 
 _PR_SET_PDEATHSIG = 1
+_FAILURE_MAX = 8000  # characters of a host function's failure, its traceback included, that are logged
 
 
 def run(block: Block, request_bell: int, result_bell: int, control: Channel, zygote: int) -> None:
@@ -77,6 +80,17 @@ def _watch(control: Channel) -> None:
     os._exit(0)
 
 
+class _Forward(logging.Handler):
+    """Sends what host functions fail with to the parent's log, where the console's records go, too."""
+
+    def __init__(self, send: Callable[[int, str], None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._send(record.levelno, self.format(record)[-_FAILURE_MAX:].encode("utf-8", "replace").decode())
+
+
 class _Worker:
     def __init__(self, block: Block, request_bell: int, result_bell: int, control: Channel) -> None:
         self._block = block
@@ -95,6 +109,9 @@ class _Worker:
         self._latest = 0, 0  # key of the sandbox that the last job ran in
         self._names: dict[bytes, str] = {}
         self._console: list[tuple[int, str]] = []
+        failures = logging.getLogger("parallel_exec.host")
+        failures.addHandler(_Forward(self._log))
+        failures.propagate = False
         self._unannounced = False
 
     def run(self) -> None:
