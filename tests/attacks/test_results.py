@@ -70,6 +70,7 @@ FAILING = [
     Attack("large-bytes", "return new Uint8Array(5e6)", (px.OutputTooLarge,)),
     Attack("large-growing", "return {toJSON() { return 'x'.repeat(1e7) }}", (px.OutputTooLarge,)),
     Attack("many-times-the-same", "let a = ['x'.repeat(100)]; for (let i = 0; i < 25; i++) a = [a, a]; return a", (px.OutputTooLarge, px.JobTimeout)),
+    Attack("proxy-length", "return new Proxy([], {get: (t, k) => k === 'length' ? 2 ** 53 - 1 : undefined})", (px.OutputTooLarge, px.JobTimeout)),
     Attack("sparse", "return Object.assign([], {length: 2 ** 32 - 1})", (px.OutputTooLarge, px.JobTimeout)),
 ]  # fmt: skip
 
@@ -79,7 +80,6 @@ ENDLESS = {
     "endless-getter-late": "return [...new Array(1000).fill({a: [1, 'b']}), {get a() { for (;;); }}]",
     "endless-proxy-keys": "return new Proxy({}, {ownKeys() { for (;;); }})",
     "endless-proxy-get": "return new Proxy([1], {get() { for (;;); }})",
-    "endless-proxy-length": "return new Proxy([], {get: (t, k) => k === 'length' ? 2 ** 53 - 1 : undefined})",
     "endless-value-of": "return Object.assign(new Number(1), {valueOf() { for (;;); }})",
     "endless-then": "return Promise.resolve({then() { for (;;); }})",
     "endless-caught": "return [1, {toJSON() { try { for (;;); } catch { return 1 } }}]",
