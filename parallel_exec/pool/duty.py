@@ -151,13 +151,11 @@ class Duty:
             with self._collecting:
                 self._claims.discard(consumer)
                 while not consumer.ready:
-                    left = deadline - time.monotonic()
-                    if left <= 0:
-                        return True
+                    left = max(0.0, deadline - time.monotonic())
                     if not (self._may_drive() and self._step(left, results_only=True)):
                         return False
-                    if self._hungry():
-                        return True
+                    if left == 0.0 or self._hungry():
+                        break
                 return True
         except BaseException:
             self.interrupted = True

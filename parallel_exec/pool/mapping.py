@@ -22,6 +22,9 @@ LEAST_AHEAD = 2 * WINDOW_BATCHES
 MOST_AHEAD = 1024
 # Bytes of documents and results in all that a map holds, unless fewer than LEAST_AHEAD per worker are more.
 MOST_BYTES = 16 << 20
+# How long documents are drawn before those drawn so far are handed over and results are looked at: an iterable may take
+# its time.
+DRAW_S = 0.001
 
 Errors = Literal["raise", "return"]
 
@@ -110,9 +113,11 @@ class Map:
                     left = math.inf if deadline is None else deadline - time.monotonic()
                     if left <= 0:
                         raise TimeoutError(f"a result was not there in time (documents drawn: {self._next})")
-                    duty.wait(self, left)
-                    if not self.ready and self._core.hungry():
-                        self._grow()
+                    drawing = not self._exhausted and self._wants(self._in_flight)
+                    duty.wait(self, 0.0 if drawing else left)
+                    if not self.ready:
+                        if not drawing and self._core.hungry():
+                            self._grow()
                         self._fill()
                 job = self._next_ended()
                 if self._in_flight <= self._low:
@@ -153,7 +158,6 @@ class Map:
 
     def _fill(self) -> None:
         """Draw documents and queue them until enough are in flight. An error of the iterable waits for its turn."""
-        size = self._size
         if self._exhausted:
             return
         drawn: list[Job] = []
@@ -161,8 +165,11 @@ class Map:
         try:
             self._core.check_open()
             target = self._target = self._target or self._core.target(self._fn)
-            while self._in_flight + len(drawn) < size and self._affords(self._in_flight + len(drawn)):
+            until = time.monotonic() + DRAW_S
+            while self._wants(self._in_flight + len(drawn)):
                 drawn.append(self._job(target, next(self._documents), bad))
+                if time.monotonic() > until:
+                    break
         except StopIteration:
             self._exhausted = True
         except Exception as error:
@@ -196,7 +203,10 @@ class Map:
         self._held += len(content)
         return Job(target, content, kind, fn.output, index, None, self)
 
-    def _affords(self, jobs: int) -> bool:
+    def _wants(self, jobs: int) -> bool:
+        """Whether more documents are to be drawn while so many jobs are in flight."""
+        if jobs >= self._size:
+            return False
         return not self._grows or jobs < self._least or self._held + jobs * self._result_bytes < MOST_BYTES
 
     def _fail(self, error: Exception) -> None:

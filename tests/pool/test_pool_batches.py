@@ -142,3 +142,19 @@ def test_jobs_that_a_stopped_worker_has_not_begun_are_run_by_others(tools: Any) 
         finally:
             os.kill(stopped, signal.SIGCONT)
         assert list(pool.map(tools.function("double"), range(2000))) == list(range(0, 4000, 2))
+
+
+def test_a_slow_iterable_holds_up_no_result(tools: Any) -> None:
+    """What is drawn is handed over at once, and its results are given while the iterable takes its time."""
+    given: list[int] = []
+
+    def documents() -> Iterator[int]:
+        yield from range(4)
+        tools.eventually(lambda: len(given) >= 1 or pool._core._scheduler.idle, "the jobs drawn so far have ended")
+        yield 4
+
+    with Pool(2) as pool:
+        assert list(pool.map(tools.function("double"), range(40))) == list(range(0, 80, 2))
+        for result in pool.map(tools.function("double"), documents(), buffersize=1000):
+            given.append(result)
+    assert given == [0, 2, 4, 6, 8]
