@@ -27,9 +27,10 @@ class Deadline:
 
     Attributes:
         fuel_used: the instructions that the last call took, or None if they are not counted.
+        slot: the instance's place in the watchdog.
     """
 
-    __slots__ = ("_epoch", "_fuel", "_is_cpu", "_seconds", "_slot", "_store", "_watchdog", "fuel_used")
+    __slots__ = ("_epoch", "_fuel", "_is_cpu", "_seconds", "_store", "_watchdog", "fuel_used", "slot")
 
     def __init__(self, instance: Instance, limits: Limits) -> None:
         self._store = instance.store
@@ -39,7 +40,7 @@ class Deadline:
         self._epoch = instance.engine.epoch
         self.fuel_used: int | None = None
         self._watchdog = Watchdog.shared()
-        self._slot = self._watchdog.register(_stopper(instance))
+        self.slot = self._watchdog.register(_stopper(instance))
 
     def begin(self, job: int, *, metered: bool = True) -> None:
         """Start counting for job number `job`; `metered` is False for a call that runs nothing of the plugin's."""
@@ -50,18 +51,18 @@ class Deadline:
         if self._seconds is not None:
             if self._is_cpu:
                 clock = time.pthread_getcpuclockid(threading.get_ident())
-                self._slot.cpu = clock, time.clock_gettime(clock) + self._seconds
-            self._watchdog.arm(self._slot, job, self._seconds)
+                self.slot.cpu = clock, time.clock_gettime(clock) + self._seconds
+            self._watchdog.arm(self.slot, job, self._seconds)
 
     def end(self) -> None:
         """Stop counting. Calling it again does nothing."""
-        self._slot.due = math.inf
+        self.slot.due = math.inf
         if self._fuel is not None:
             self.fuel_used = self._fuel - min(self._store.get_fuel(), self._fuel)
 
     def close(self) -> None:
         """Let go of the instance."""
-        self._watchdog.unregister(self._slot)
+        self._watchdog.unregister(self.slot)
 
 
 def _stopper(instance: Instance) -> Callable[[int], None]:

@@ -16,6 +16,7 @@ from ..host import HostFunction
 from ..limits import Limits
 from .instance import Instance
 from .mailbox import INPUT_PADDING
+from .watchdog import Slot
 
 log = logging.getLogger("parallel_exec.host")
 
@@ -55,8 +56,8 @@ class HostCalls:
         self._failures = 0
         self._reply: _Reply = (_RESULT, b"null")
 
-    def attach(self, instance: Instance) -> None:
-        """Put our side into the instance's function table."""
+    def attach(self, instance: Instance, watched: Slot) -> None:
+        """Put our side into the instance's function table. What a host function computes is not the job's time."""
         address = instance.ask("host_exchange")
         # The store keeps the callback until it dies: it must not keep the store alive in its turn.
         owner = weakref.ref(instance)
@@ -64,11 +65,14 @@ class HostCalls:
         def serve() -> None:
             found = owner()
             assert found is not None  # whoever made the call holds it
+            watched.pause()
             try:
                 self._serve(found, address)
             except BaseException as error:
                 self.raised = error
                 raise
+            finally:
+                watched.resume()
 
         (slot,) = struct.unpack_from("<I", instance.view, address)
         instance.set_function(slot, serve)

@@ -29,13 +29,27 @@ class Slot:
             must stop at `due`.
     """
 
-    __slots__ = ("cpu", "due", "job", "stop")
+    __slots__ = ("_paused", "cpu", "due", "job", "stop")
 
     def __init__(self, stop: Callable[[int], None]) -> None:
         self.due = math.inf
         self.job = 0
         self.cpu: tuple[int, float] | None = None
         self.stop = stop
+        self._paused = 0.0
+
+    def pause(self) -> None:
+        """Stop the clock of CPU time, if that is the one: the thread computes for somebody else, a host function."""
+        if self.cpu is not None:
+            clock, end = self.cpu
+            self._paused = end - time.clock_gettime(clock)
+            self.cpu = clock, math.inf
+
+    def resume(self) -> None:
+        """Let the clock run on that `pause` stopped."""
+        if self.cpu is not None:
+            clock, _end = self.cpu
+            self.cpu = clock, time.clock_gettime(clock) + self._paused
 
     def left(self) -> float:
         """Return the seconds of CPU time that the job has left, or 0 where `due` decides."""
