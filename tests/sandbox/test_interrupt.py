@@ -30,7 +30,7 @@ LONG = [
     "for (;;) 'x'.padStart(5e7)",
     "'\\u0301\\u0316'.repeat(1e6).normalize('NFD')",
     "'a'.repeat(1e6).replaceAll('a', () => 'b'.repeat(1000))",
-    "const x = 'a'.repeat(1e6); /^(a*)(?:\\1x|.)*$/.test(x + x)",
+    "/^(a*)\\1x/.test('a'.repeat(1e6))",
     "new RegExp('(?:a?){1000}'.repeat(100) + 'b').test('a'.repeat(1000))",
     "new Array(1e9) + ''",
     *(
