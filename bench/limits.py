@@ -16,10 +16,9 @@ import statistics
 import time
 from pathlib import Path
 
-import wasmtime
-
 import parallel_exec as px
 from parallel_exec.sandbox import engine
+from parallel_exec.sandbox.version import wasmtime_version
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 STRINGS = """
@@ -100,7 +99,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of job (10)")
     parser.add_argument("--guest", type=Path, help="a folder with another engine.wasm to compare with, as 'other'")
     options = parser.parse_args()
-    print(f"CPython {platform.python_version()}, wasmtime {wasmtime.__version__}, {cpu_name()}")
+    print(f"CPython {platform.python_version()}, wasmtime {wasmtime_version()}, {cpu_name()}")
     names = [*LIMITS, *(["other"] if options.guest else [])]
     print(f"{'':10}{'off, us':>9}" + "".join(f"{name:>12}" for name in names if name != "off"))
     for work, (plugin, function, document) in works().items():

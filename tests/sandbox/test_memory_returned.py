@@ -67,5 +67,3 @@ def test_a_refusal_names_both_figures() -> None:
     with px.Sandbox(px.Plugin(SOURCE), limits=px.Limits(memory_bytes=16 * MIB)) as sandbox:
         with pytest.raises(px.MemoryLimitExceeded, match=r"asked for 9\d{7} bytes .*Limits.memory_bytes=16777216$"):
             sandbox.call("fill", 90_000_000)
-        with pytest.raises(px.MemoryLimitExceeded, match=r"asked for more than 3.75 GiB .*memory_bytes=16777216$"):
-            sandbox.call("run", "new Uint8Array(4.2e9)")
