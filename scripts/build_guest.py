@@ -80,7 +80,7 @@ COMPILE_FLAGS = (
 
 # The shadow stack: what JavaScript may use (JS_STACK in stack.h) and a reserve for the leaves that do not check.
 STACK_RESERVE = 32 * 1024
-STACK_SIZE = 1344 * 1024 + STACK_RESERVE
+STACK_SIZE = 1568 * 1024 + STACK_RESERVE
 
 # A look at the deadline on the edges of every function but those that the file names: see deadline.h.
 POLL_FLAG = "-fsanitize-coverage=edge,trace-pc"

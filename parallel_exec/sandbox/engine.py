@@ -19,7 +19,7 @@ GUEST = Path(__file__).resolve().parent.parent / "guest"
 
 # Native stack for WebAssembly. The engine's own limits of the shadow stack (guest/stack.h) must strike first in every
 # kind of recursion (tests/sandbox/test_depth.py). A thread's stack, 8 MiB by default, must hold it.
-MAX_WASM_STACK = 11 << 19
+MAX_WASM_STACK = 13 << 19
 
 
 def make_config(*, epoch: bool = False, metered: bool = False) -> wasmtime.Config:
