@@ -15,7 +15,7 @@ from .errors import (
 )
 from .limits import Limits
 from .plugin import Plugin, PluginFunction
-from .sandbox import MemoryImage, Sandbox
+from .sandbox import JobStats, MemoryImage, Sandbox
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -24,6 +24,7 @@ __all__ = [
     "FuelExhausted",
     "InvalidDocument",
     "JSError",
+    "JobStats",
     "JobTimeout",
     "Limits",
     "MemoryImage",

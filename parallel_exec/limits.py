@@ -16,15 +16,16 @@ class Limits:
 
     Attributes:
         time_s: seconds a job may run, reading and writing included; None for no deadline.
-        clock: what these seconds are: ``"wall"`` for time that passes, ``"cpu"`` for what the job's thread computes.
+        clock: what these seconds are: ``"wall"`` for time that passes, ``"cpu"`` for time that the job's thread
+            computes, host functions not counted.
         grace_s: seconds after `time_s` at which a pool kills the worker of a job that has not stopped by itself (a long
             operation of the engine that never looks at the deadline). A sandbox in this process has no such killer.
         interrupt: how an overdue job is stopped. ``"polled"``: the engine looks at the deadline wherever it may take
-            long, which costs nothing. ``"epoch"``: so does the machine code at every jump back and every call, so that
-            nothing can miss it; jobs take some 10 % longer or more.
+            long. ``"epoch"``: so does the machine code at every jump back and every call, so that nothing can miss it,
+            and jobs take longer (ARCHITECTURE.md has figures).
         fuel: the WebAssembly instructions that a job, or the load of a plugin, may execute; None for any number. The
-            count is the same in every run for the same plugin and document (Math.random's numbers are, too, unless
-            `seed` says otherwise). Counting takes some 20 % of a job's time or more.
+            count is the same in every run for the same plugin and document: without `seed`, so are Math.random's
+            numbers. Jobs take longer than without a count.
         memory_bytes: bytes of linear memory, engine and plugin included (4 MiB to 4 GiB less one page).
         output_bytes: bytes of JSON that a job may return.
         document_bytes: bytes of JSON that a job may be given.

@@ -41,7 +41,6 @@ static struct {
     uint32_t high_water;
     uint32_t last_size;                      /* size of the block that ends at `end`, 0 if there is none */
     uint32_t used;                           /* bytes in blocks in use */
-    uint32_t pages;                          /* of linear memory, as far as this heap has asked for them */
     uint32_t level_map;
     uint32_t class_map[LEVELS];
     block_t *lists[LEVELS][CLASSES];
@@ -137,23 +136,10 @@ static inline void tell_next(block_t *b)
 /* Vector code reads whole vectors, so up to this many bytes past what it takes. They must be there. */
 #define HEAP_TAIL 64u
 
-/* See to it that linear memory has so many bytes. After a reset it may have had them all along: the same instructions run either
- * way, so that the fuel that a job takes does not depend on what ran before. */
-static bool memory_reach(uint64_t bytes)
-{
-    uint32_t pages = (uint32_t)((bytes + WASM_PAGE - 1u) / WASM_PAGE);
-    int32_t missing = (int32_t)(pages - __builtin_wasm_memory_size(0));
-    missing &= ~(missing >> 31);             /* max(missing, 0) without a branch */
-    if (__builtin_wasm_memory_grow(0, (size_t)missing) == (size_t)-1)
-        return false;
-    heap.pages = pages;
-    return true;
-}
-
 /* Move the end of the heap up to `end`. False, with mailbox_.memory_wanted set, if the limit or the host refuses. */
 static bool heap_extend(uint64_t end)
 {
-    uint64_t have = (uint64_t)heap.pages * WASM_PAGE;
+    uint64_t have = (uint64_t)__builtin_wasm_memory_size(0) * WASM_PAGE;
     uint32_t limit = mailbox_.memory_limit;
     uint64_t wanted = end + HEAP_TAIL;
     if (limit && wanted > limit)
@@ -164,7 +150,11 @@ static bool heap_extend(uint64_t end)
             step = wanted;
         if (limit && step > limit)
             step = limit;
-        if (!memory_reach(step) && !memory_reach(wanted))
+        size_t pages = (size_t)((step - have + WASM_PAGE - 1u) / WASM_PAGE);
+        size_t least = (size_t)((wanted - have + WASM_PAGE - 1u) / WASM_PAGE);
+        if (pages < least)
+            pages = least;
+        if (__builtin_wasm_memory_grow(0, pages) == (size_t)-1 && __builtin_wasm_memory_grow(0, least) == (size_t)-1)
             goto refused;
     }
     heap.end = (uint32_t)end;
@@ -245,7 +235,6 @@ static inline uint32_t block_size_for(size_t size)
 
 static void heap_start(void)
 {
-    heap.pages = __builtin_wasm_memory_size(0);
     heap.base = heap.end = heap.high_water = ((uint32_t)(uintptr_t)&__heap_base + 15u) & ~15u;
 }
 

@@ -44,7 +44,7 @@ static void writer_look(struct writer *w)
 /* Enter an object. False, with an exception pending, if it encloses itself or the nesting is too deep. */
 static bool writer_enter(struct writer *w, JSObject *object)
 {
-    /* A level takes about as much of either stack as a call does: 160 bytes of this one. */
+    /* A level takes about as much of either stack as a call does: 192 bytes of this one. */
     if (unlikely(stack_is_below(w->ctx->rt, 0, 0))) {
         JS_ThrowStackOverflow(w->ctx);
         return false;

@@ -3,5 +3,6 @@
 from .engine import Engine
 from .image import MemoryImage
 from .sandbox import Sandbox
+from .stats import JobStats
 
-__all__ = ["Engine", "MemoryImage", "Sandbox"]
+__all__ = ["Engine", "JobStats", "MemoryImage", "Sandbox"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ GUEST = Path(__file__).resolve().parent.parent / "guest"
 
 # Native stack for WebAssembly. The engine's own limits of the shadow stack (guest/stack.h) must strike first in every
 # kind of recursion (tests/sandbox/test_depth.py). A thread's stack, 8 MiB by default, must hold it.
-MAX_WASM_STACK = 11 << 19
+MAX_WASM_STACK = 13 << 19
 
 
 def make_config(*, epoch: bool = False, metered: bool = False) -> wasmtime.Config:
@@ -57,17 +57,10 @@ class Engine:
     def __init__(self, *, epoch: bool = False, metered: bool = False) -> None:
         self.epoch = epoch
         self.metered = metered
-        try:
-            self.wasm = (GUEST / "engine.wasm").read_bytes()
-        except OSError as error:
-            raise PluginError(
-                f"the engine is not built ({error}); in a checkout, run: python scripts/build_guest.py"
-            ) from None
-        # Of the bytes themselves, so that it holds however the file was made.
-        self.build_id = hashlib.sha256(self.wasm).hexdigest()
+        self.wasm, self.build_id = _read_guest(GUEST / "engine.wasm")
         self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered))
         self._config_key = CONFIG_KEY + " epoch" * epoch + " fuel" * metered
-        self.module = self.compile(self.wasm)
+        self.module = self._load(self.wasm, self.build_id)
 
     @cached_property
     def mutable_globals(self) -> frozenset[str]:
@@ -93,5 +86,19 @@ class Engine:
         """Compile another module, such as a baked one, for this engine; through the artifact cache if `cached`."""
         if not cached:
             return wasmtime.Module(self.runtime, wasm)
-        key = artifact.artifact_key(hashlib.sha256(wasm).hexdigest(), self._config_key)
-        return artifact.load_or_compile(self.runtime, wasm, key)
+        return self._load(wasm, hashlib.sha256(wasm).hexdigest())
+
+    def _load(self, wasm: bytes, digest: str) -> wasmtime.Module:
+        return artifact.load_or_compile(self.runtime, wasm, artifact.artifact_key(digest, self._config_key))
+
+
+@cache
+def _read_guest(path: Path) -> tuple[bytes, str]:
+    """Return the module's bytes and their hash, which holds however the file was made."""
+    try:
+        wasm = path.read_bytes()
+    except OSError as error:
+        raise PluginError(
+            f"the engine is not built ({error}); in a checkout, run: python scripts/build_guest.py"
+        ) from None
+    return wasm, hashlib.sha256(wasm).hexdigest()

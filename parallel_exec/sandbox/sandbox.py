@@ -71,6 +71,8 @@ class Sandbox:
         self._host = HostCalls(host, self.limits) if host else None
         self._on_console = on_console or log_record
         self._engine = Engine.for_limits(self.limits)
+        # Every page that memory grows by takes fuel: not so if an earlier job has grown it.
+        self._keep_memory = 0 if self._engine.metered else KEEP_MEMORY
         self._requests: dict[str, Request] = {}
         self._job = 0
         self._closed = False
@@ -158,7 +160,7 @@ class Sandbox:
         try:
             self._run()
         except Trapped as trap:
-            deadline.end()
+            deadline.end()  # before the instance goes, for its fuel
             raise self._trapped(instance, trap) from None
         except BaseException:
             raised = self._host.end() if self._host is not None else None
@@ -217,7 +219,7 @@ class Sandbox:
         image, size = self._image, instance.size()
         self._reached = reached = min(max(reply.high_water, input_end), size)
         self._fuel_used = self._deadline.fuel_used
-        if reply.memory_wanted or size - image.memory_size > KEEP_MEMORY:
+        if reply.memory_wanted or size - image.memory_size > self._keep_memory:
             self._drop()
         else:
             image.plan.apply(instance, reached, reply.stack_low)

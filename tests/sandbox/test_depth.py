@@ -6,46 +6,12 @@ the first before the second, and check it at all: a trap costs the instance, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
+from recursion import check, outcome, sandbox
 
 import parallel_exec as px
 
-SOURCE = """
-const chain = (n, start, link) => { for (let i = 0; i < n; i++) start = link(start); return start };
-const proxies = (n, target) => chain(n, target, inner => new Proxy(inner, {}));
-function run({code, n}) { return String(new Function("n", code)(n)).slice(0, 20) }
-function good(document) { return document.map(x => 2 * x) }
-"""
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[px.Sandbox]:
-    with px.Sandbox(px.Plugin(SOURCE), limits=px.Limits(time_s=None), on_console=lambda *_: None) as sandbox:
-        yield sandbox
-
-
-def outcome(sandbox: px.Sandbox, code: str, n: int) -> str:
-    try:
-        result = str(sandbox.call("run", {"code": code, "n": n}))
-    except px.JSError as error:
-        assert "the engine stopped" not in error.message
-        assert "the native stack is exhausted" not in error.message
-        result = error.name
-    assert sandbox.call("good", [1, 2]) == [2, 4]
-    return result
-
-
-def check(sandbox: px.Sandbox, code: str, n: int) -> None:
-    """The code ends well, or with an error that it can catch itself."""
-    caught = f"try {{ {code} }} catch (e) {{ return e instanceof Error ? e.name + '!' : 'thrown' }} return 'done'"
-    inside, outside = outcome(sandbox, caught, n), outcome(sandbox, code, n)
-    assert "InternalError" not in (inside, outside)
-    if inside.endswith("!"):
-        assert inside in ("RangeError!", "SyntaxError!")
-        assert outside in ("RangeError", "SyntaxError")
-
+__all__ = ["sandbox"]
 
 ENDLESS = {
     "function": "function f() { return f() + 1 } f()",
@@ -260,23 +226,47 @@ def test_many_arguments(sandbox: px.Sandbox, code: str, n: int) -> None:
     check(sandbox, code, n)
 
 
-def test_a_plugin_recurses_some_hundred_calls_deep(sandbox: px.Sandbox) -> None:
-    sum_to = "return (function f(k) { return k ? k + f(k - 1) : 0 })(n)"
-    assert outcome(sandbox, sum_to, 500) == "125250"
+@pytest.mark.parametrize(
+    ("code", "depth"),
+    [
+        ("return (function f(k) { return k ? k + f(k - 1) : 0 })(n)", 3500),
+        ("let d = 0; (function f() { if (++d < n) [1].map(f) })(); return d", 1500),
+        ("let d = 0; (function f() { if (++d < n) [2, 1].sort(f) })(); return d", 800),
+        ("let d = 0; const o = {get x() { return ++d < n ? this.x : d }}; return o.x", 3000),
+    ],
+)
+def test_a_plugin_recurses_deeply(sandbox: px.Sandbox, code: str, depth: int) -> None:
+    expected = depth * (depth + 1) // 2 if "k + f" in code else depth
+    assert outcome(sandbox, code, depth) == str(expected)
 
 
 def test_documents_and_results_nest_deeply_or_are_refused() -> None:
     source = "const same = x => x; const deep = n => { let a = []; for (let i = 1; i < n; i++) a = [a]; return a }"
     deeper: dict[str, str] = {}
     with px.Sandbox(px.Plugin(source + "; const read = x => 1"), limits=px.Limits(time_s=None)) as sandbox:
-        for n in (1, 100, 1000, 5000, 100_000, 1_000_000):
+        for n in (1, 100, 1000, 5000, 8192, 100_000, 1_000_000):
             text = b"[" * n + b"]" * n
             for function, document, expected in (("same", text, text), ("deep", n, text), ("read", text, b"1")):
                 try:
                     assert sandbox.call_bytes(function, document) == expected
                 except (px.JSError, px.InvalidDocument) as error:
-                    assert n > 1000
+                    assert n > 8192  # what can be read can be written
                     deeper.setdefault(function, str(error))
-    assert deeper["read"].startswith("plugin.js: read(): the document is nested too deeply")
-    for function in ("same", "deep"):
-        assert deeper[function] == f"plugin.js: {function}(): RangeError: Maximum call stack size exceeded"
+    for function in ("same", "read"):
+        assert deeper[function].startswith(f"plugin.js: {function}(): the document is nested too deeply")
+    assert deeper["deep"] == "plugin.js: deep(): RangeError: Maximum call stack size exceeded"
+
+
+def test_what_is_deep_at_the_bottom_of_a_recursion_is_no_trap(sandbox: px.Sandbox) -> None:
+    for inner in (
+        "JSON.stringify(deep)", "JSON.parse(text)", "new Function(source)", "({}) instanceof proxy",
+        "Object.getPrototypeOf(proxy)", "deep.flat(Infinity)", "new RegExp(groups)", "JSON.parse(text, (k, v) => v)",
+    ):  # fmt: skip
+        code = f"""
+            const deep = chain(9000, [], a => [a]), text = '['.repeat(8000) + ']'.repeat(8000);
+            const proxy = proxies(30000, {{}});
+            const source = '('.repeat(2000) + ')'.repeat(2000), groups = '('.repeat(5000) + ')'.repeat(5000);
+            let ended = 0;
+            (function f() {{ try {{ f() }} catch {{}} if (ended++ % 400 == 0) try {{ {inner} }} catch {{}} }})();
+            return 'done'"""
+        assert outcome(sandbox, code, 0) == "done"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_depth import check, outcome, sandbox
+from recursion import check, outcome, sandbox
 
 import parallel_exec as px
 

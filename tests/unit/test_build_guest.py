@@ -100,6 +100,8 @@ def guest(tmp_path: Path) -> Path:
         '#include "engine.h"\n__attribute__((export_name("f"))) int f(void) { return SIX; }\n'
     )
     (folder / "engine.h").write_text("#define SIX 6\n")
+    (folder / "regexp.c").write_text("")
+    (folder / "unpolled.txt").write_text("fun:*\n")
     return folder
 
 
@@ -193,7 +195,9 @@ def test_an_engine_built_before_is_taken_from_the_cache(cache: Path, guest: Path
     assert not build_guest.is_current(guest)
     assert build_guest.build(guest).read_bytes() == WASM
     assert build_guest.is_current(guest)
-    assert sorted(path.name for path in guest.iterdir()) == ["build-id.txt", "engine.c", "engine.h", "engine.wasm"]
+    assert sorted(path.name for path in guest.iterdir()) == [
+        *("build-id.txt", "engine.c", "engine.h", "engine.wasm", "regexp.c", "unpolled.txt")
+    ]
 
 
 def test_an_engine_that_is_not_what_its_record_says_is_replaced(cache: Path, guest: Path) -> None:

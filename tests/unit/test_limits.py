@@ -32,6 +32,9 @@ def test_defaults_are_bounded() -> None:
     [
         ("time_s", [None, 1, 0.001, 1e8]),
         ("grace_s", [1, 0.001, 1e8]),
+        ("clock", ["wall", "cpu"]),
+        ("interrupt", ["polled", "epoch"]),
+        ("fuel", [None, 1, (1 << 63) - 1]),
         ("memory_bytes", [4 * MIB, 4096 * MIB - 65536]),
         ("output_bytes", [1, 4096 * MIB - 65536]),
         ("document_bytes", [1, 4096 * MIB - 65536]),
@@ -49,6 +52,9 @@ def test_values_within_range(field: str, values: list[Any]) -> None:
     ("field", "values"),
     [
         ("time_s", [0, -1, math.inf, math.nan, "1", True, 1e9]),
+        ("clock", ["gpu", None, 1]),
+        ("interrupt", ["", None, "Epoch"]),
+        ("fuel", [0, -1, 1 << 63, 1e6, "1", True]),
         ("grace_s", [0, -1, None, math.inf, math.nan, "1", True, 1e9]),
         ("memory_bytes", [0, 4 * MIB - 1, 4096 * MIB, -1, 1e8, None, "64M", True]),
         ("output_bytes", [0, -1, 4096 * MIB, 1.0, None]),
