@@ -119,16 +119,16 @@ def test_a_closed_sandbox_refuses() -> None:
 
 
 def test_closing_while_armed_by_an_exception() -> None:
-    with pytest.raises(px.JobTimeout), px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.01)) as sandbox:
+    with pytest.raises(px.JobTimeout), px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.1)) as sandbox:
         sandbox.call("spin", -1)
-    assert sandbox._deadline.slot not in Watchdog.shared()._slots
+    assert sandbox._deadline._slot not in Watchdog.shared()._slots
 
 
 def test_a_forgotten_sandbox_gives_its_memory_back() -> None:
     sandbox = px.Sandbox(PLUGIN, limits=px.Limits(time_s=None))
     sandbox.call("spin", 1)
     assert sandbox._instance is not None
-    slot, store = sandbox._deadline.slot, weakref.ref(sandbox._instance.store)
+    slot, store = sandbox._deadline._slot, weakref.ref(sandbox._instance.store)
     del sandbox
     assert store() is None
     assert slot not in Watchdog.shared()._slots
@@ -214,7 +214,7 @@ started = threading.Event()
 def work():
     while True:
         try:
-            other = px.Sandbox(plugin, limits=px.Limits(time_s=0.01))
+            other = px.Sandbox(plugin, limits=px.Limits(time_s=0.1))
             started.set()
             other.call('spin', -1)
         except px.JobTimeout:
@@ -232,7 +232,7 @@ def test_the_interpreter_exits(body: str) -> None:
     program = f"""
 import parallel_exec as px
 plugin = px.Plugin({SOURCE!r})
-sandbox = px.Sandbox(plugin, limits=px.Limits(time_s=0.01))
+sandbox = px.Sandbox(plugin, limits=px.Limits(time_s=0.1))
 {body}
 print("done", flush=True)
 """
