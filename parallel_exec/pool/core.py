@@ -37,6 +37,9 @@ from .ring import RingCorrupted
 from .scheduler import Scheduler
 from .supervisor import Supervisor
 
+# A job that has no result, and why; None: it is cancelled.
+Failure = tuple[Job, PexecError | None]
+
 log = logging.getLogger("parallel_exec.pool")
 
 # While results come without a pause, how often to look for anything else that may have happened.
@@ -96,7 +99,6 @@ class Core:
         Raises:
             RuntimeError: the pool has been shut down, or belongs to another process. WorkerCrashed: it is broken.
         """
-        failures = []
         with self._lock:
             self.check_open()
             for job in jobs:
@@ -320,9 +322,9 @@ class Core:
         worker, sequence = self._scheduler.busiest()
         self._scheduler.take_back(worker, self._workers[worker].block.revoke(sequence))
 
-    def _settle(self) -> list[tuple[Job, PexecError]]:
+    def _settle(self) -> list[Failure]:
         """Hand over what waits, or end the pool; return the jobs that failed."""
-        failures = self._supervisor.take_losses()
+        failures: list[Failure] = [*self._supervisor.take_losses()]
         broken = self._supervisor.broken
         if broken is not None:
             failures += [(job, WorkerCrashed(broken)) for job in self._scheduler.drain()]
@@ -331,7 +333,7 @@ class Core:
                 if job.claimed:
                     failures.append((job, WorkerCrashed("the pool was left in the middle of the job")))
                 else:
-                    job.cancel()
+                    failures.append((job, None))
         else:
             failures += self._hand_over()
             while (spent := self._scheduler.spent()) is not None and self._supervisor.broken is None:
@@ -340,13 +342,16 @@ class Core:
         self._closed = broken is not None or (self._closing and self._scheduler.idle)
         return failures
 
-    def _end(self, failures: list[tuple[Job, PexecError]]) -> None:
-        """End the jobs that are done. Callbacks of their futures run here."""
+    def _end(self, failures: Sequence[Failure]) -> None:
+        """End the jobs that are done. Callbacks of their futures run here, and may use the pool: without the lock."""
         done, self._done = self._done, []
         for jobs, entries, payload in done:
             end_jobs(jobs, entries, payload)
         for job, error in failures:
-            job.fail(error)
+            if error is None:
+                job.cancel()
+            else:
+                job.fail(error)
 
     def _close(self) -> None:
         """Leave nothing behind. Also after an `__init__` that did not get to its end."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+import threading
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -10,6 +13,8 @@ from ..errors import PexecError
 from ..plugin import PluginFunction
 from .channel import Shared
 from .ring import Buffer
+
+log = logging.getLogger("parallel_exec.pool")
 
 # A batch of tiny jobs is to take a worker about so long: much longer than a batch's own costs (some 20 us), and short
 # enough that nobody notices who waits for the rest of it.
@@ -153,8 +158,16 @@ class Job:
         if self.claimed:
             return
         self.dropped = True
-        if self.future is not None and self.future.cancel():
-            self.future.set_running_or_notify_cancel()
+        future = self.future
+        if future is None:
+            return
+        try:
+            cancelled = future.cancel()
+        except BaseException:
+            _callback_raised(future)
+            cancelled = True
+        if cancelled:
+            future.set_running_or_notify_cancel()
 
     def fail(self, error: BaseException) -> None:
         """End the job with an error, unless it has ended already."""
@@ -166,7 +179,10 @@ class Job:
         if future is not None:
             self.ended = True
             if not future.done():
-                future.set_exception(error)
+                try:
+                    future.set_exception(error)
+                except BaseException:
+                    _callback_raised(future)
         else:
             self._error = error
             self.ended = True
@@ -195,7 +211,10 @@ class Job:
             return
         self.ended = True
         if not future.done():
-            future.set_result(value)
+            try:
+                future.set_result(value)
+            except BaseException:
+                _callback_raised(future)
 
     def result(self) -> Any:
         """Return what a map's job, which has ended, has as its result; or raise its error."""
@@ -218,6 +237,15 @@ class Job:
     def held(self) -> int:
         """Bytes that the job keeps: its document, and its result once it has ended."""
         return self.size + len(self._value[1])
+
+
+def _callback_raised(future: Future[Any]) -> None:
+    """Handle what a future lets through of its callbacks, which is what is no Exception: a ``sys.exit()`` of one of them
+    is no reason to lose the other jobs. Ctrl-C, which only the main thread gets, is.
+    """
+    if threading.current_thread() is threading.main_thread() and isinstance(sys.exception(), KeyboardInterrupt):
+        raise
+    log.exception("a callback of %r raised", future)
 
 
 def frozen(document: Buffer) -> bytes | memoryview:

@@ -143,8 +143,8 @@ class Pool(Executor):
                 the result of a document that failed.
 
         Raises:
-            TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. TimeoutError, from the
-            iterator: a result was not there in time.
+            TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. RuntimeError: the pool has
+            been shut down. TimeoutError, from the iterator: a result was not there in time.
         """
         _check_function(fn)
         if len(iterables) != 1:
@@ -155,6 +155,7 @@ class Pool(Executor):
             raise ValueError(f"buffersize must be at least 1; got {buffersize}")
         if errors not in ("raise", "return"):
             raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
+        self._core.check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
         run = Map(
             self._core,
