@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 MIB = 1 << 20
@@ -56,6 +56,33 @@ class Limits:
     seed: int | None = None
     time: float | None = None
 
+    @staticmethod
+    def tightest(*limits: Limits | None) -> Limits:
+        """Return what holds where all of these do: of each bound the least, where None is no bound, and of the ways to
+        measure and to stop the stricter one (the wall's clock, epochs). What pins chance and time, `seed` and `time`,
+        is no bound: there the last one that pins it wins.
+
+        Args:
+            limits: from the general to the specific; None says nothing.
+
+        >>> few = Limits.tightest(Limits(time_s=1, memory_bytes=64 << 20, seed=1), None, Limits(time_s=5, seed=2))
+        >>> few.time_s, few.memory_bytes, few.seed
+        (1, 67108864, 2)
+        """
+        said = [each for each in limits if each is not None]
+        if len(said) < 2:
+            return said[0] if said else Limits()
+        values: dict[str, object] = {}
+        for name in (field.name for field in fields(Limits)):
+            found = [value for each in said if (value := getattr(each, name)) is not None]
+            if name in ("seed", "time"):
+                values[name] = found[-1] if found else None
+            elif name in ("clock", "interrupt"):
+                values[name] = next((value for value in found if value in ("wall", "epoch")), found[0])
+            else:
+                values[name] = min(found, default=None)
+        return Limits(**values)  # type: ignore[arg-type]
+
     def __post_init__(self) -> None:
         if self.time_s is not None and not (_is_number(self.time_s) and 0 < self.time_s < 1e9):
             raise ValueError(f"Limits.time_s must be a number of seconds above 0, or None; got {self.time_s!r}")
@@ -73,6 +100,12 @@ class Limits:
             _whole(self.seed, "seed", -(1 << 63), (1 << 64) - 1)
         if self.time is not None and not (_is_number(self.time) and abs(self.time) < 8.64e12):
             raise ValueError(f"Limits.time must be seconds since 1970 within JavaScript's range; got {self.time!r}")
+
+
+def check_limits(limits: object, what: str) -> None:
+    """Raise a TypeError unless these are limits, or None."""
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError(f"{what} must be a Limits or None, not {limits!r}")
 
 
 def _is_number(value: object) -> bool:

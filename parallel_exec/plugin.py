@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from .documents import Input, Output, encode
 from .errors import PluginError
 from .host import HostFunction, HostFunctions
-from .limits import Limits
+from .limits import Limits, check_limits
 from .sandbox import MemoryImage, Sandbox
 
 Kind = Literal["auto", "script", "module"]
@@ -40,6 +40,8 @@ class Plugin:
         eval: False makes everything that turns strings into code throw an EvalError: ``eval``, ``Function`` and the
             like, however they are reached.
         domain: whose plugin this is. A pool with ``isolation="process"`` never runs two domains in one process.
+        limits: bounds on each of its jobs, wherever it runs. Where a pool, a sandbox or a function has limits too, the
+            tightest of each bound wins (`Limits.tightest`), defaults included.
 
     A plugin is compiled when its image is first needed, not when this object is made.
 
@@ -57,6 +59,7 @@ class Plugin:
     host: Mapping[str, HostFunction] = field(default_factory=HostFunctions, kw_only=True)
     eval: bool = field(default=True, kw_only=True)
     domain: str | None = field(default=None, kw_only=True)
+    limits: Limits | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for what, value in (("source", self.source), ("name", self.name)):
@@ -72,6 +75,7 @@ class Plugin:
             raise TypeError(f"Plugin.eval must be True or False, not {self.eval!r}")
         if self.domain is not None and not isinstance(self.domain, str):
             raise TypeError(f"Plugin.domain must be a str or None, not {type(self.domain).__name__}")
+        check_limits(self.limits, "Plugin.limits")
 
     @classmethod
     def from_file(
@@ -83,6 +87,7 @@ class Plugin:
         host: Mapping[str, HostFunction] | None = None,
         eval: bool = True,
         domain: str | None = None,
+        limits: Limits | None = None,
     ) -> Self:
         """Read a plugin from a UTF-8 file. A name that ends in ``.mjs`` is a module unless `kind` says otherwise; the
         other arguments are the class's.
@@ -104,16 +109,19 @@ class Plugin:
             host=host or {},
             eval=eval,
             domain=domain,
+            limits=limits,
         )
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of everything that makes the plugin what it is."""
+        """SHA-256, in hex, of everything that makes the plugin what it is; what bounds its jobs is no part of that."""
         options = (self.kind, self.name, self.eval, self.domain, HostFunctions(self.host).identity())
         text = json.dumps(options) + self.source
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def function(self, name: str, *, input: Input = "json", output: Output = "value") -> PluginFunction:
+    def function(
+        self, name: str, *, input: Input = "json", output: Output = "value", limits: Limits | None = None
+    ) -> PluginFunction:
         """Return a handle to one of the plugin's functions; whether it exists is found out at the first call.
 
         Args:
@@ -124,13 +132,15 @@ class Plugin:
             output: ``"value"`` to get results as Python values, ``"bytes"`` to get them as JSON text, ``"numpy"`` to
                 get typed arrays as NumPy arrays. Otherwise a typed array or ArrayBuffer that the function returns is
                 its bytes.
+            limits: bounds on the calls through this handle, in addition to all others. A handle costs next to nothing:
+                make one for each call that needs its own.
 
         >>> from array import array
         >>> scale = Plugin("const scale = v => v.map(x => 2 * x)").function("scale", input="binary")
         >>> array("d", scale(array("d", [1.5, 2.5])))
         array('d', [3.0, 5.0])
         """
-        return PluginFunction(self, name, input, output)
+        return PluginFunction(self, name, input, output, limits)
 
     def image(
         self, *, samples: Iterable[Any] = (), function: str | None = None, limits: Limits | None = None
@@ -139,14 +149,15 @@ class Plugin:
 
         Args:
             samples: documents to run through `function` before the capture (see `MemoryImage.capture`).
-            limits: bounds on the load. What they pin, chance and time, is pinned for the plugin's top level, too.
+            limits: bounds on the load, in addition to the plugin's own. What they pin, chance and time, is pinned for
+                the plugin's top level, too.
 
         Raises:
             PluginError: the plugin cannot be loaded, or a sample fails. JobTimeout, MemoryLimitExceeded: the load
             exceeds the limits.
         """
         warm_up = [bytes(encode(sample)) for sample in samples]
-        limits = limits or Limits()
+        limits = Limits.tightest(limits, self.limits)
         return self._capture(limits, warm_up, function) if warm_up else _images.get(self, limits)
 
     def _capture(self, limits: Limits, samples: Iterable[bytes] = (), function: str | None = None) -> MemoryImage:
@@ -191,16 +202,17 @@ class _ThreadSandboxes(threading.local):
     """This thread's sandboxes, the most recently used last."""
 
     def __init__(self) -> None:
-        self.sandboxes: OrderedDict[Plugin, Sandbox] = OrderedDict()
+        self.sandboxes: OrderedDict[tuple[Plugin, Limits | None], Sandbox] = OrderedDict()
 
-    def get(self, plugin: Plugin) -> Sandbox:
-        sandbox = self.sandboxes.get(plugin)
+    def get(self, plugin: Plugin, limits: Limits | None) -> Sandbox:
+        key = plugin, limits
+        sandbox = self.sandboxes.get(key)
         if sandbox is None:
-            sandbox = self.sandboxes[plugin] = Sandbox(plugin)
+            sandbox = self.sandboxes[key] = Sandbox(plugin, limits=limits)
             if len(self.sandboxes) > _KEPT_SANDBOXES:
                 self.sandboxes.popitem(last=False)[1].close()
         else:
-            self.sandboxes.move_to_end(plugin)
+            self.sandboxes.move_to_end(key)
         return sandbox
 
 
@@ -209,8 +221,8 @@ _sandboxes = _ThreadSandboxes()
 
 @dataclass(frozen=True)
 class PluginFunction:
-    """One function of a plugin. Calling it runs it in this thread's sandbox, under the default limits; a pool runs it
-    in a worker: ``pool.submit(function, document)``.
+    """One function of a plugin. Calling it runs it in this thread's sandbox, under its own and its plugin's limits or
+    the default ones; a pool runs it in a worker: ``pool.submit(function, document)``.
 
     >>> import pickle
     >>> function = Plugin("const hello = who => `Hello, ${who}!`").function("hello", output="bytes")
@@ -222,6 +234,7 @@ class PluginFunction:
     name: str
     input: Input = "json"
     output: Output = "value"
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -230,7 +243,15 @@ class PluginFunction:
             raise ValueError(f"input must be 'json' or 'binary'; got {self.input!r}")
         if self.output not in ("value", "bytes", "numpy"):
             raise ValueError(f"output must be 'value', 'bytes' or 'numpy'; got {self.output!r}")
+        check_limits(self.limits, "limits")
+
+    @cached_property
+    def bounds(self) -> Limits | None:
+        """The function's and its plugin's limits, the tightest of each; None if neither has any."""
+        if self.limits is None or self.plugin.limits is None:
+            return self.limits or self.plugin.limits
+        return Limits.tightest(self.plugin.limits, self.limits)
 
     def __call__(self, document: Any) -> Any:
         """Run the function on a document in this thread's sandbox and return its result (see `Sandbox.call`)."""
-        return _sandboxes.get(self.plugin).call(self.name, document, input=self.input, output=self.output)
+        return _sandboxes.get(self.plugin, self.bounds).call(self.name, document, input=self.input, output=self.output)

@@ -36,6 +36,7 @@ class Kind(IntEnum):
     SEGMENT = 7  # either way: job id, size; segment
     KILL = 8  # parent to zygote: worker id
     HOST = 9  # parent to worker: image id, size; segment
+    FORGET = 10  # parent to worker: image id, of which there will be no more jobs
 
 
 class Record(NamedTuple):
@@ -81,15 +82,18 @@ class Channel:
         """Close this end; the peer reads the end of the stream."""
         self.socket.close()
 
-    def send(self, kind: Kind, ident: int, value: int = 0, fds: Sequence[int] = ()) -> None:
+    def send(self, kind: Kind, ident: int, value: int = 0, fds: Sequence[int] = (), *, wait: bool = True) -> None:
         """Send one record; the descriptors stay open here.
+
+        Args:
+            wait: block until there is room; otherwise BlockingIOError is raised when there is none.
 
         Raises:
             OSError: the peer is gone.
         """
         record = _RECORD.pack(kind, len(fds), ident, value)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        sent = self.socket.sendmsg([record], ancillary)
+        sent = self.socket.sendmsg([record], ancillary, 0 if wait else socket.MSG_DONTWAIT)
         if sent < len(record):
             self.socket.sendall(record[sent:])
 
@@ -182,12 +186,15 @@ def read_segment(fd: int, size: int) -> bytes:
 
 
 class Shared(NamedTuple):
-    """One published thing: its bytes in a segment, and under which kind and number workers are given it."""
+    """One published thing: its bytes, and under which kind and number workers are given it. They are in a segment that
+    all workers share or, if they are few, in one that each is sent.
+    """
 
     kind: Kind
     ident: int
     fd: int
     size: int
+    content: bytes = b""
 
     @classmethod
     def publish(cls, kind: Kind, ident: int, content: bytes) -> Shared:
@@ -197,3 +204,21 @@ class Shared(NamedTuple):
             OSError: there is no memory or no descriptor left.
         """
         return cls(kind, ident, *new_segment((content,)))
+
+    @classmethod
+    def small(cls, kind: Kind, ident: int, content: bytes) -> Shared:
+        """Keep the few bytes of the content in this process."""
+        return cls(kind, ident, -1, len(content), content)
+
+    def send(self, channel: Channel) -> None:
+        """Give it to a worker.
+
+        Raises:
+            OSError: the peer is gone, or there is no memory or no descriptor left.
+        """
+        fd = self.fd if self.fd >= 0 else new_segment((self.content,))[0]
+        try:
+            channel.send(self.kind, self.ident, self.size, (fd,))
+        finally:
+            if fd != self.fd:
+                os.close(fd)

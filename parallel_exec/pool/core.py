@@ -23,10 +23,11 @@ from collections.abc import Sequence
 
 from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
-from ..plugin import PluginFunction
+from ..plugin import Plugin, PluginFunction
 from ..sandbox import Engine
 from . import lifetime
 from .bell import Wakeup
+from .deployment import DeployedFunction, Deployments, Version
 from .duty import Duty
 from .job import Job, Target
 from .messages import REVOKED, Entry, end_jobs
@@ -79,6 +80,8 @@ class Core:
         self._wakeup = Wakeup()
         self.duty = Duty(self._step, self._distrust_all, self.hungry, self._wakeup)
         self._publisher = Publisher(limits, by_domain=by_domain)
+        self._deploying = threading.Lock()
+        self.deployments = Deployments(self)
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
         try:
             self._supervisor.start_zygote()
@@ -111,18 +114,43 @@ class Core:
         for failed, failure in failures:
             failed.fail(failure)
 
-    def target(self, function: PluginFunction) -> Target:
-        """Return what `add` needs to know of a function.
+    def target(self, function: PluginFunction | DeployedFunction) -> Target:
+        """Return what `add` needs to know of a function; of a deployed one, of the version that is current.
 
         Raises:
-            PluginError: its plugin cannot be loaded.
+            PluginError: its plugin cannot be loaded. ValueError: it is deployed in another pool.
         """
-        target = self._publisher.target(function)
-        if target is None:
-            target = self._publisher.publish(function)
-            self._check_at = 0.0  # its jobs may be due earlier than any others
-            self._wakeup.ring()
+        if isinstance(function, DeployedFunction):
+            return function.target(self)
+        return self._publisher.target(function) or self._publish(function)
+
+    def _publish(self, function: PluginFunction, version: Version | None = None) -> Target:
+        target = self._publisher.publish(function, version)
+        self._check_at = 0.0  # its jobs may be due earlier than any others
+        self._wakeup.ring()
+        self._give_back()
         return target
+
+    def _give_back(self) -> None:
+        gone = self._publisher.give_back()
+        if gone:
+            with self._lock:
+                for worker in self._workers.values():
+                    worker.forget(gone)
+
+    def deploy(self, name: str, plugin: Plugin) -> Version:
+        """Let a deployment's jobs from now on be the plugin's.
+
+        Raises:
+            PluginError: the plugin cannot be loaded; nothing has changed.
+        """
+        self.check_open()
+        image = self._publisher.image(plugin, plugin.limits)
+        with self._deploying:
+            release = self.deployments.replace(name, plugin, self._publish)
+        image.users.add(release)
+        self._give_back()
+        return release.version
 
     def hungry(self) -> bool:
         """Whether a worker could do with more jobs than there are."""

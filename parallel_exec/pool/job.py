@@ -6,13 +6,16 @@ import logging
 import sys
 import threading
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..documents import Output, result_value
 from ..errors import PexecError
 from ..plugin import PluginFunction
 from .channel import Shared
 from .ring import Buffer
+
+if TYPE_CHECKING:
+    from .deployment import Version
 
 log = logging.getLogger("parallel_exec.pool")
 
@@ -32,6 +35,7 @@ class Target:
 
     Attributes:
         image, limits: numbers under which workers know the plugin's memory image and the limits.
+        needs: both.
         shared: what workers are given before its first job.
         domain: whose plugin it is, if domains are kept apart.
         plugin, function: names, for errors.
@@ -39,9 +43,11 @@ class Target:
         patience_s: seconds after its start at which a job's worker is killed; infinite for never.
         batch: most jobs that may travel together.
         quiet: whether its jobs are so short that not every result needs to be announced.
+        version: of which deployment its results are, if of one.
     """
 
     __slots__ = (
+        "__weakref__",
         "_batches",
         "_cost_ns",
         "batch",
@@ -50,18 +56,27 @@ class Target:
         "image",
         "limits",
         "name",
+        "needs",
         "patience_s",
         "plugin",
         "quiet",
         "shared",
+        "version",
     )
 
     def __init__(
-        self, shared: tuple[Shared, ...], function: PluginFunction, patience_s: float, domain: str | None
+        self,
+        shared: tuple[Shared, ...],
+        function: PluginFunction,
+        patience_s: float,
+        domain: str | None,
+        version: Version | None = None,
     ) -> None:
         self.shared = shared
         self.image = shared[0].ident
         self.limits = shared[-1].ident
+        self.needs = self.image, self.limits
+        self.version = version
         self.plugin = function.plugin.name
         self.function = function.name
         self.name = function.name.encode("utf-8", "surrogatepass")
@@ -240,8 +255,8 @@ class Job:
 
 
 def _callback_raised(future: Future[Any]) -> None:
-    """Handle what a future lets through of its callbacks, which is what is no Exception: a ``sys.exit()`` of one of them
-    is no reason to lose the other jobs. Ctrl-C, which only the main thread gets, is.
+    """Handle what a future lets through of its callbacks, which is what is no Exception: a ``sys.exit()`` of one of
+    them is no reason to lose the other jobs. Ctrl-C, which only the main thread gets, is.
     """
     if threading.current_thread() is threading.main_thread() and isinstance(sys.exception(), KeyboardInterrupt):
         raise

@@ -14,6 +14,7 @@ from ..documents import prepare
 from ..errors import PexecError
 from ..plugin import PluginFunction
 from .core import Core
+from .deployment import DeployedFunction, Versioned
 from .job import Job, Target, frozen
 from .scheduler import WINDOW_BATCHES
 
@@ -43,18 +44,20 @@ class Map:
         size: most documents drawn and not yet given as results; None to find out how many keep the workers busy.
         ordered: whether results come in the documents' order.
         errors: whether a job's error is raised or given in place of a result.
+        versions: whether results are given with their versions.
     """
 
     def __init__(
         self,
         core: Core,
-        fn: PluginFunction,
+        fn: PluginFunction | DeployedFunction,
         documents: Iterator[Any],
         *,
         workers: int,
         size: int | None,
         ordered: bool,
         errors: Errors,
+        versions: bool,
     ) -> None:
         self._core = core
         self._fn = fn
@@ -66,6 +69,8 @@ class Map:
         self._low = self._size - (self._size // 8 or 1)  # how few in flight are reason to draw more
         self._ordered = ordered
         self._errors = errors
+        self._versions = versions
+        self._deployed = isinstance(fn, DeployedFunction)  # the version may change with every document
         self._target: Target | None = None
         self._next = 0
         self._jobs: deque[Job] = deque()  # drawn and not given as results; if order does not matter, some are
@@ -122,7 +127,9 @@ class Map:
                 job = self._next_ended()
                 if self._in_flight <= self._low:
                     self._fill()
-                if self._errors == "raise":
+                if self._versions:
+                    yield Versioned(job.target.version, job.result() if self._errors == "raise" else job.outcome())
+                elif self._errors == "raise":
                     yield job.result()
                 else:
                     yield job.outcome()
@@ -167,7 +174,10 @@ class Map:
             target = self._target = self._target or self._core.target(self._fn)
             until = time.monotonic() + DRAW_S
             while self._wants(self._in_flight + len(drawn)):
-                drawn.append(self._job(target, next(self._documents), bad))
+                document = next(self._documents)
+                if self._deployed:
+                    target = self._core.target(self._fn)
+                drawn.append(self._job(target, document, bad))
                 if time.monotonic() > until:
                     break
         except StopIteration:

@@ -15,16 +15,18 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Literal
 
 from ..documents import prepare
 from ..errors import PexecError
 from ..limits import Limits
-from ..plugin import PluginFunction
+from ..plugin import Plugin, PluginFunction
 from .core import Core
 from .cpus import usable_cpus
+from .deployment import DeployedFunction, Deployment, Version
+from .future import JobFuture
 from .job import Job, frozen
 from .mapping import Errors, Map
 
@@ -38,7 +40,8 @@ class Pool(Executor):
 
     Args:
         max_workers: number of worker processes; by default the number of CPUs that this process may use.
-        limits: bounds on each job.
+        limits: bounds on each job. Plugins and functions may have limits too; the tightest of each bound wins
+            (`Limits.tightest`).
         isolation: ``"process"``: a worker process only ever runs plugins of one domain (``Plugin(domain=...)``), and a
             new process takes its place when another domain's turn comes; None: each job has a fresh sandbox, which is
             the isolation between them.
@@ -89,14 +92,14 @@ class Pool(Executor):
         # A pool that is forgotten without shutdown ends once its jobs have.
         weakref.finalize(self, self._core.close_soon).atexit = False
 
-    def submit(self, fn: PluginFunction, document: Any, /) -> Future[Any]:  # type: ignore[override]
+    def submit(self, fn: PluginFunction | DeployedFunction, document: Any, /) -> JobFuture:  # type: ignore[override]
         """Run a plugin's function on a document; return the future of its result.
 
         What is wrong with the plugin or the document is the future's exception. The future can be cancelled until the
         job is handed to a worker, shortly before its turn.
 
         Args:
-            fn: what ``plugin.function(name)`` gave.
+            fn: what ``plugin.function(name)`` or ``pool.deployment(name).function(name)`` gave.
             document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value.
 
         Raises:
@@ -105,9 +108,11 @@ class Pool(Executor):
         """
         _check_function(fn)
         self._core.check_open()
-        future: Future[Any] = Future()
+        future = JobFuture()
         try:
             target = self._core.target(fn)
+            if target.version is not None:
+                future.version = target.version
             content, kind = prepare(document, fn.input)
         except PexecError as error:
             future.set_exception(error.at(plugin=fn.plugin.name, function=fn.name))
@@ -117,13 +122,14 @@ class Pool(Executor):
 
     def map(  # type: ignore[override]
         self,
-        fn: PluginFunction,
+        fn: PluginFunction | DeployedFunction,
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
         ordered: bool = True,
         errors: Errors = "raise",
+        versions: bool = False,
     ) -> Iterator[Any]:
         """Run a plugin's function on every document of an iterable and yield the results, lazily.
 
@@ -131,7 +137,7 @@ class Pool(Executor):
         memory. An error says which document failed (``error.document``, from 0).
 
         Args:
-            fn: what ``plugin.function(name)`` gave.
+            fn: what ``plugin.function(name)`` or ``pool.deployment(name).function(name)`` gave.
             iterables: one iterable of documents.
             timeout: seconds from now within which each result has to be there.
             chunksize: ignored, and here because `Executor.map` has it: a document's way to a worker costs microseconds,
@@ -141,6 +147,7 @@ class Pool(Executor):
             ordered: whether the results come in the documents' order, or as they are there.
             errors: ``"raise"``: the first error ends the iteration; ``"return"``: a `PexecError` is yielded in place of
                 the result of a document that failed.
+            versions: yield `Versioned` pairs of results and the versions of the deployment that they are of.
 
         Raises:
             TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. RuntimeError: the pool has
@@ -165,8 +172,48 @@ class Pool(Executor):
             size=buffersize,
             ordered=ordered,
             errors=errors,
+            versions=versions,
         )
         return run.results(deadline)
+
+    def deploy(self, name: str, plugin: Plugin) -> Version:
+        """Make a plugin the current version of a deployment, which need not exist yet.
+
+        The swap is atomic: the jobs that were submitted before (and the documents that a map has drawn) run on the old
+        version, all others on the new one, and each result tells which (`JobFuture.version`, ``map(versions=True)``).
+        The memory of versions that nobody uses any more is given back.
+
+        Args:
+            name: any text.
+            plugin: what its functions are from now on.
+
+        Raises:
+            PluginError: the plugin cannot be loaded; the version before stays current. RuntimeError: the pool has been
+            shut down.
+
+        >>> import parallel_exec as px
+        >>> with px.Pool(1) as pool:
+        ...     _ = pool.deploy("pricing", px.Plugin("const price = n => 10 * n"))
+        ...     price = pool.deployment("pricing").function("price")
+        ...     before = pool.submit(price, 2)
+        ...     _ = pool.deploy("pricing", px.Plugin("const price = n => 9 * n"))
+        ...     after = pool.submit(price, 2)
+        ...     [(future.version.number, future.result()) for future in (before, after)]
+        [(1, 20), (2, 18)]
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"a deployment's name must be a str, not {name!r}")
+        if not isinstance(plugin, Plugin):
+            raise TypeError(f"only a Plugin can be deployed, not {plugin!r}")
+        return self._core.deploy(name, plugin)
+
+    def deployment(self, name: str) -> Deployment:
+        """Return the deployment of this name.
+
+        Raises:
+            LookupError: nothing has been deployed under it.
+        """
+        return self._core.deployments.find(name)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, and end the workers when those there are have been done.
@@ -190,7 +237,7 @@ class Pool(Executor):
 
 
 def _check_function(fn: object) -> None:
-    if not isinstance(fn, PluginFunction):
+    if not isinstance(fn, PluginFunction | DeployedFunction):
         raise TypeError(
             f"a pool runs functions of plugins, not {fn!r}; get one with Plugin(source).function(name) "
             "or Plugin.from_file(path).function(name)"

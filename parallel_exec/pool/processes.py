@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from enum import Enum
 
 from .bell import new_bell, ring_bell
@@ -61,7 +62,8 @@ class Worker:
         self.since = 0.0
         self.seasoned = False
         self._known: set[tuple[Kind, int]] = set()
-        self._known_targets: set[Target] = set()
+        self._introduced: set[tuple[int, int]] = set()
+        self._to_forget: list[int] = []
         self._segments: dict[int, Record] = {}
         # The worker's ends, open here until they are on their way to it.
         self._theirs: list[int] = []
@@ -94,7 +96,7 @@ class Worker:
         jobs = batch.jobs
         target = jobs[0].target
         try:
-            if target not in self._known_targets:
+            if target.needs not in self._introduced:
                 self._introduce(target)
             kind, lengths = jobs[0].kind, [job.size for job in jobs]
             parts = [jobs[0].document] if len(jobs) == 1 else [b"".join([job.document for job in jobs])]
@@ -117,9 +119,24 @@ class Worker:
         """Give the worker what it does not have of what a target needs."""
         for shared in target.shared:
             if (shared.kind, shared.ident) not in self._known:
-                self.control.send(shared.kind, shared.ident, shared.size, (shared.fd,))
+                shared.send(self.control)
                 self._known.add((shared.kind, shared.ident))
-        self._known_targets.add(target)
+        self._introduced.add(target.needs)
+
+    def forget(self, images: Sequence[int]) -> None:
+        """Tell the worker to give back images of which there will be no more jobs. If its socket, which holds hundreds
+        of records, has no room because it is busy, it is told another time.
+        """
+        self._to_forget += [image for image in images if (Kind.IMAGE, image) in self._known]
+        try:
+            while self._to_forget:
+                image = self._to_forget[-1]
+                self.control.send(Kind.FORGET, image, wait=False)
+                self._to_forget.pop()
+                self._known -= {(Kind.IMAGE, image), (Kind.HOST, image)}
+                self._introduced = {needs for needs in self._introduced if needs[0] != image}
+        except OSError:
+            return  # it has no room, or is dead
 
     def receive(self) -> bool:
         """Take in a record, if there is one. False: the worker's end is closed.

@@ -1,4 +1,6 @@
-"""What all workers of a pool share: memory images and limits, published once, handed to each worker on first use."""
+"""What all workers of a pool share: memory images and limits, published once, handed to each worker on first use, and
+given back when nobody uses them.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +8,63 @@ import math
 import os
 import pickle
 import threading
+import weakref
+from collections import OrderedDict
 
 from ..limits import Limits
 from ..plugin import Plugin, PluginFunction
 from .channel import Kind, Shared
+from .deployment import Version
 from .job import Target
 
-# How many times as long as its limit a job may take whose limit is CPU time, until its worker is killed.
-CPU_PATIENCE = 10
+# Bytes of images that stay published although nobody uses them, the most recently published last.
+KEPT_IMAGE_BYTES = 32 << 20
+
+ImageKey = tuple[str, int | None, float | None]
+TargetKey = tuple[str, str, Limits | None]
+
+
+class Image:
+    """A plugin's memory image, and by reference its host functions, in shared memory.
+
+    Attributes:
+        ident: number under which workers know it, never used twice.
+        shared: what is published.
+        size: bytes of it.
+        users: who needs it, as long as they are about: targets of jobs, and versions of deployments.
+    """
+
+    def __init__(self, ident: int, plugin: Plugin, limits: Limits) -> None:
+        """Capture and publish.
+
+        Raises:
+            PluginError: the plugin cannot be loaded, or workers cannot import its host functions. OSError: there is no
+            memory or no descriptor left.
+        """
+        self.ident = ident
+        self.users: weakref.WeakSet[object] = weakref.WeakSet()
+        contents = {}
+        if plugin.host:
+            # By reference: the functions' modules and names. Before the image, for which workers wait.
+            contents[Kind.HOST] = pickle.dumps(plugin.host)
+        contents[Kind.IMAGE] = plugin.image(limits=limits).to_bytes()
+        self.size = sum(map(len, contents.values()))
+        self.shared: tuple[Shared, ...] = ()
+        for kind, content in contents.items():
+            self.shared += (Shared.publish(kind, ident, content),)
+
+    def close(self) -> None:
+        """Give the memory back; workers that have it mapped keep it."""
+        shared, self.shared = self.shared, ()
+        for each in shared:
+            os.close(each.fd)
 
 
 class Publisher:
     """The images and limits of a pool, and the functions that use them. Usable by any thread.
 
     Args:
-        limits: of every job.
+        limits: of every job, at the widest.
         by_domain: whether plugins of different domains are to be kept apart.
 
     Attributes:
@@ -29,54 +73,99 @@ class Publisher:
 
     def __init__(self, limits: Limits, *, by_domain: bool) -> None:
         self._lock = threading.Lock()
-        self._images: dict[str, tuple[Shared, ...]] = {}
-        self._targets: dict[tuple[str, str], Target] = {}
-        self.least_patience_s = _patience_s(limits)
+        self._images: OrderedDict[ImageKey, Image] = OrderedDict()
+        self._last_image = 0
+        self._targets: dict[TargetKey, Target] = {}
+        self._limits: dict[Limits, Shared] = {}
         self._bounds = limits
         self._by_domain = by_domain
-        self._limits = Shared.publish(Kind.LIMITS, 1, pickle.dumps(limits))
-        self._open = [self._limits.fd]
+        self._closed = False
+        self.least_patience_s = math.inf
 
     def target(self, function: PluginFunction) -> Target | None:
         """Return the function as a target for jobs, if it has been published."""
-        return self._targets.get((function.plugin.digest, function.name))
+        return self._targets.get((function.plugin.digest, function.name, function.bounds))
 
-    def publish(self, function: PluginFunction) -> Target:
+    def publish(self, function: PluginFunction, version: Version | None = None) -> Target:
         """Return the function as a target for jobs; its plugin is captured and published if that has not been done.
+
+        Args:
+            version: what its results are to tell; the target is then the caller's, and `target` does not find it.
 
         Raises:
             PluginError: the plugin cannot be loaded, or workers cannot import its host functions.
         """
-        plugin = function.plugin
-        with self._lock:
-            shared = self._images.get(plugin.digest) or self._publish(plugin)
-            domain = plugin.domain if self._by_domain else None
-            target = Target((*shared, self._limits), function, self.least_patience_s, domain)
-            return self._targets.setdefault((plugin.digest, function.name), target)
+        plugin, bounds = function.plugin, function.bounds
+        while True:
+            image = self.image(plugin, bounds)
+            with self._lock:
+                if self._closed:
+                    raise RuntimeError("cannot schedule new futures after shutdown")
+                if not image.shared:
+                    continue  # another thread has found it unused in between
+                target = self._target(function, image, version)
+                if version is None:
+                    target = self._targets.setdefault((plugin.digest, function.name, bounds), target)
+                image.users.add(target)
+                return target
 
-    def _publish(self, plugin: Plugin) -> tuple[Shared, ...]:
-        ident = len(self._images) + 1
-        contents = {}
-        if plugin.host:
-            # By reference: the functions' modules and names. Before the image, for which workers wait.
-            contents[Kind.HOST] = pickle.dumps(plugin.host)
-        contents[Kind.IMAGE] = plugin.image(limits=self._bounds).to_bytes()
-        shared = []
-        for kind, content in contents.items():
-            shared.append(Shared.publish(kind, ident, content))
-            self._open.append(shared[-1].fd)
-        self._images[plugin.digest] = tuple(shared)
-        return self._images[plugin.digest]
+    def _target(self, function: PluginFunction, image: Image, version: Version | None) -> Target:
+        limits = Limits.tightest(self._bounds, function.bounds)
+        shared = self._limits.get(limits)
+        if shared is None:
+            shared = Shared.small(Kind.LIMITS, len(self._limits) + 1, pickle.dumps(limits))
+            self._limits[limits] = shared
+        patience_s = math.inf if limits.time_s is None else limits.time_s + limits.grace_s
+        self.least_patience_s = min(self.least_patience_s, patience_s)
+        domain = function.plugin.domain if self._by_domain else None
+        return Target((*image.shared, shared), function, patience_s, domain, version)
+
+    def image(self, plugin: Plugin, bounds: Limits | None) -> Image:
+        """Return the plugin's published image; whoever needs it for longer than a call adds itself to its users.
+
+        Args:
+            bounds: of the jobs, in addition to the pool's.
+
+        Raises:
+            PluginError: the plugin cannot be loaded, or workers cannot import its host functions.
+        """
+        limits = Limits.tightest(self._bounds, bounds)
+        key = plugin.digest, limits.seed, limits.time
+        with self._lock:
+            image = self._images.get(key)
+            if image is not None:
+                self._images.move_to_end(key)
+                return image
+            self._last_image += 1
+            ident = self._last_image
+        new = Image(ident, plugin, limits)  # may take as long as the plugin's load is allowed to: not under the lock
+        with self._lock:
+            image = self._images.setdefault(key, new)
+            if image is not new or self._closed:
+                new.close()
+            return image
+
+    def give_back(self) -> list[int]:
+        """Give back images that nobody uses, the oldest first, until no more than `KEPT_IMAGE_BYTES` are left or the
+        rest is in use; return their numbers.
+        """
+        gone = []
+        with self._lock:
+            total = sum(image.size for image in self._images.values())
+            for key, image in list(self._images.items())[:-1]:
+                if total <= KEPT_IMAGE_BYTES:
+                    break
+                for function in [each for each, target in self._targets.items() if target.image == image.ident]:
+                    del self._targets[function]  # whoever holds the target goes on using it
+                if not image.users:
+                    del self._images[key]
+                    image.close()
+                    gone.append(image.ident)
+                    total -= image.size
+        return gone
 
     def close(self) -> None:
-        """Give the memory back; workers that have it mapped keep it. Calling it again does nothing."""
-        open_fds, self._open = self._open, []
-        for fd in open_fds:
-            os.close(fd)
-
-
-def _patience_s(limits: Limits) -> float:
-    if limits.time_s is None:
-        return math.inf
-    # What passes is all that can be seen from here: a job whose CPU time counts may have had to share the CPUs.
-    return (limits.time_s + limits.grace_s) * (CPU_PATIENCE if limits.clock == "cpu" else 1)
+        """Give all memory back; workers that have it mapped keep it. Calling it again does nothing."""
+        self._closed = True
+        for image in self._images.values():
+            image.close()

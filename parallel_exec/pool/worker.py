@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from .. import arrays
@@ -31,7 +31,8 @@ from .channel import Channel, Kind, ProtocolError, Record, new_segment, read_seg
 from .messages import DONE, FAILED, REPORT, REVOKED, Entry, Request, dump_console, dump_error, pack_report
 from .ring import Buffer, Frame, RingCorrupted
 
-KEPT_SANDBOXES = 8
+# Bytes of linear memory of the sandboxes that are kept ready.
+KEPT_SANDBOX_BYTES = 64 << 20
 KEPT_NAMES = 256
 EXIT_BROKEN = 70  # the worker found what its parent cannot have sent
 # A report is sent when the jobs so far of a batch took this long, so that a slow job delays few results.
@@ -91,6 +92,10 @@ class _Forward(logging.Handler):
         self._send(record.levelno, self.format(record)[-_FAILURE_MAX:].encode("utf-8", "replace").decode())
 
 
+class _Stale(Exception):
+    """The job's image was given back: it is one that an interrupted hand-over sent twice, and has ended elsewhere."""
+
+
 class _Worker:
     def __init__(self, block: Block, request_bell: int, result_bell: int, control: Channel) -> None:
         self._block = block
@@ -107,6 +112,8 @@ class _Worker:
         self._segments: dict[int, Record] = {}
         self._sandboxes: OrderedDict[tuple[int, int], Sandbox] = OrderedDict()
         self._latest = 0, 0  # key of the sandbox that the last job ran in
+        self._held: dict[tuple[int, int], int] = {}  # bytes of each sandbox, as of when the worker turned from it
+        self._forgotten: deque[int] = deque(maxlen=1024)
         self._names: dict[bytes, str] = {}
         self._console: list[tuple[int, str]] = []
         failures = logging.getLogger("parallel_exec.host")
@@ -197,6 +204,8 @@ class _Worker:
             status, result = FAILED, dump_error(error)
         except (RingCorrupted, ProtocolError):
             raise
+        except _Stale:
+            return REVOKED, kind, b"", b""
         except Exception as error:
             # Not a failure of the plugin but of this package or this machine; the sandbox may be in any state.
             traceback.print_exc()
@@ -247,6 +256,7 @@ class _Worker:
         key = image, limits
         if key == self._latest:
             return self._sandboxes[key]
+        self._tidy()
         sandbox = self._sandboxes.get(key)
         if sandbox is not None:
             self._sandboxes.move_to_end(key)
@@ -255,11 +265,11 @@ class _Worker:
         while limits not in self._limits:
             self._expect()
         while image not in self._image_maps:
+            if image in self._forgotten:
+                raise _Stale
             self._expect()
         if image not in self._images:
             self._images[image] = MemoryImage.from_bytes(self._image_maps[image])
-        if len(self._sandboxes) >= KEPT_SANDBOXES:
-            self._sandboxes.popitem(last=False)[1].close()
         host = pickle.loads(self._hosts[image]) if image in self._hosts else None
         sandbox = Sandbox(self._images[image], limits=self._limits[limits], on_console=self._log, host=host)
         self._sandboxes[key] = sandbox
@@ -268,9 +278,24 @@ class _Worker:
 
     def _forget_sandbox(self, key: tuple[int, int]) -> None:
         self._latest = 0, 0
+        self._held.pop(key, None)
         sandbox = self._sandboxes.pop(key, None)
         if sandbox is not None:
             sandbox.close()
+
+    def _tidy(self) -> None:
+        """The worker turns to another sandbox: close those that it has not used for longest, if all have too much."""
+        if self._latest in self._sandboxes:
+            self._held[self._latest] = self._sandboxes[self._latest].memory_bytes
+        while sum(self._held.values()) > KEPT_SANDBOX_BYTES:
+            self._forget_sandbox(next(iter(self._sandboxes)))
+
+    def _forget_image(self, image: int) -> None:
+        self._forgotten.append(image)
+        for key in [each for each in self._sandboxes if each[0] == image]:
+            self._forget_sandbox(key)
+        for known in (self._images, self._image_maps, self._hosts):
+            known.pop(image, None)
 
     def _log(self, level: int, text: str) -> None:
         self._console.append((level, text))
@@ -300,6 +325,8 @@ class _Worker:
                 if record.ident in self._segments:
                     self._segments[record.ident].close()
                 self._segments[record.ident] = record
+            case Kind.FORGET:
+                self._forget_image(record.ident)
             case _:
                 raise ProtocolError(f"a worker cannot serve the record {record.kind.name}")
         return True

@@ -39,7 +39,7 @@ class Sandbox:
 
     Args:
         plugin: the plugin, or a memory image of it.
-        limits: bounds on each call.
+        limits: bounds on each call, in addition to the plugin's own.
         on_console: receives the plugin's console output, record by record, after the call that wrote it; by default it
             goes to the logger ``parallel_exec.console``.
         host: host functions by name, for a memory image; a plugin brings its own.
@@ -67,6 +67,7 @@ class Sandbox:
         elif host is not None:
             raise TypeError("host= goes with a memory image; a plugin brings its own: Plugin(source, host=...)")
         else:
+            self.limits = Limits.tightest(limits, plugin.limits)
             self._image, host = plugin.image(limits=self.limits), plugin.host
         self._host = HostCalls(host, self.limits) if host else None
         self._on_console = on_console or log_record
@@ -117,6 +118,11 @@ class Sandbox:
     def last_job(self) -> JobStats:
         """What the last job that ran used, whether it failed or not."""
         return JobStats(memory_bytes=self._reached, fuel=self._fuel_used)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of linear memory that the sandbox has now."""
+        return 0 if self._instance is None else self._instance.size()
 
     def close(self) -> None:
         """Give the sandbox's memory back. Calling it again does nothing; any other call raises ValueError."""

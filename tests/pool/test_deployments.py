@@ -1,0 +1,195 @@
+"""Named deployments: swaps under load, results that tell their version, and memory that is given back."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import parallel_exec as px
+from parallel_exec.pool import JobFuture, Pool, publisher, worker
+
+
+def plugin(says: int, filler: int = 0) -> px.Plugin:
+    source = f"const padding = new Array({filler}).fill(0.5); function f(x) {{ return [{says}, x] }}"
+    return px.Plugin(source, name=f"p{says}.js")
+
+
+def test_the_version_is_the_one_current_when_the_job_is_submitted(tools: Any) -> None:
+    with Pool(1, limits=px.Limits(time_s=1)) as pool:
+        assert pool.deploy("d", plugin(1)).number == 1
+        function = pool.deployment("d").function("f")
+        blocker = pool.submit(tools.function("spin"), 1)
+        before = [pool.submit(function, number) for number in range(20)]
+        second = pool.deploy("d", plugin(2))
+        after = [pool.submit(function, number) for number in range(20)]
+        assert second == pool.deployment("d").version and str(second) == "d version 2 (p2.js)"
+        assert isinstance(blocker.exception(), px.JobTimeout) and blocker.version is None
+        assert [future.result() for future in before] == [[1, number] for number in range(20)]
+        assert [future.result() for future in after] == [[2, number] for number in range(20)]
+        assert {future.version.number for future in before if future.version} == {1}
+        assert {future.version for future in after} == {second}
+
+
+def test_a_thousand_swaps_under_full_load_lose_and_mix_nothing() -> None:
+    plugins = [plugin(1), plugin(2)]
+    waiting: deque[tuple[int, JobFuture]] = deque()
+    numbers = itertools.count()
+    seen = set()
+
+    def check(number: int, future: JobFuture) -> None:
+        version = future.version
+        assert version is not None
+        # Odd versions are of the first plugin, even ones of the second.
+        assert future.result() == [2 - version.number % 2, number]
+        seen.add(version.number)
+
+    with Pool(2) as pool:
+        pool.deploy("d", plugins[0])
+        function = pool.deployment("d").function("f")
+        for swap in range(1, 1001):
+            for _ in range(6):
+                number = next(numbers)
+                waiting.append((number, pool.submit(function, number)))
+            pool.deploy("d", plugins[swap % 2])
+            while len(waiting) > 60:
+                check(*waiting.popleft())
+        for each in waiting:
+            check(*each)
+    assert seen == set(range(1, 1001))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_map_takes_the_version_of_the_moment_at_which_it_draws(pool: Pool, ordered: bool) -> None:
+    plugins = [plugin(0), plugin(1)]
+    pool.deploy("d", plugins[0])
+    expected = []
+
+    def documents() -> Iterator[int]:
+        for number in range(300):
+            expected.append(pool.deploy("d", plugins[number % 2]).number)
+            yield number
+
+    function = pool.deployment("d").function("f")
+    results = list(pool.map(function, documents(), versions=True, ordered=ordered))
+    assert len(results) == 300
+    for version, (says, number) in results:
+        assert version is not None
+        assert (version.number, says) == (expected[number], number % 2)
+    assert [version for version, _ in pool.map(plugins[0].function("f"), [1], versions=True)] == [None]
+
+
+def test_errors_are_of_a_version_too(pool: Pool) -> None:
+    pool.deploy("d", px.Plugin("function f(x) { throw new Error('old') }", name="old.js"))
+    future = pool.submit(pool.deployment("d").function("f"), 1)
+    assert isinstance(future.exception(), px.JSError) and future.version is not None and future.version.number == 1
+    ((version, error),) = pool.map(pool.deployment("d").function("f"), [1], versions=True, errors="return")
+    assert version == future.version and isinstance(error, px.JSError) and error.plugin == "old.js"
+
+
+def test_a_plugin_that_does_not_load_is_not_deployed(pool: Pool) -> None:
+    with pytest.raises(px.PluginError):
+        pool.deploy("d", px.Plugin("function ("))
+    with pytest.raises(LookupError, match="nothing is deployed as 'd'; there is none"):
+        pool.deployment("d")
+    pool.deploy("d", plugin(1))
+    with pytest.raises(px.PluginError):
+        pool.deploy("d", px.Plugin("throw new Error('top')"))
+    assert pool.deployment("d").version.number == 1
+    assert pool.submit(pool.deployment("d").function("f"), 5).result() == [1, 5]
+
+
+def test_limits_inputs_and_outputs_of_deployed_functions(pool: Pool) -> None:
+    pool.deploy("d", px.Plugin("function f(x) { return 'x'.repeat(x) }", limits=px.Limits(output_bytes=1000)))
+    deployment = pool.deployment("d")
+    assert pool.submit(deployment.function("f", output="bytes"), 2).result() == b'"xx"'
+    assert isinstance(pool.submit(deployment.function("f"), 2000).exception(), px.OutputTooLarge)
+    tight = deployment.function("f", limits=px.Limits(output_bytes=10))
+    assert isinstance(pool.submit(tight, 20).exception(), px.OutputTooLarge)
+    with pytest.raises(ValueError, match="output must be"):
+        deployment.function("f", output="text")  # type: ignore[arg-type]
+
+
+def test_a_deployment_belongs_to_its_pool(pool: Pool) -> None:
+    pool.deploy("d", plugin(1))
+    with Pool(1) as other, pytest.raises(ValueError, match="another pool's"):
+        other.submit(pool.deployment("d").function("f"), 1)
+    with pytest.raises(TypeError, match="name must be a str"):
+        pool.deploy(1, plugin(1))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="only a Plugin"):
+        pool.deploy("d", "function f() {}")  # type: ignore[arg-type]
+    other.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        other.deploy("d", plugin(1))
+
+
+def mapped(pid: int | str) -> int:
+    """Bytes of shared memory without a name that a process has mapped or open."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+        lines = [line for line in maps if "memfd:parallel_exec" in line]
+    return sum(int(end, 16) - int(start, 16) for start, end in (line.split()[0].split("-") for line in lines))
+
+
+def opened() -> int:
+    """Bytes of shared memory that this process holds open."""
+    total = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if "memfd:parallel_exec" in os.readlink(f"/proc/self/fd/{fd}"):
+                total += os.stat(f"/proc/self/fd/{fd}").st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def test_old_versions_are_given_back(tools: Any) -> None:
+    """Images of 2 MB each: those kept may be so many bytes, and no more in the parent or in a worker."""
+    most = publisher.KEPT_IMAGE_BYTES + (4 << 20)
+    with Pool(1) as pool:
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        base, (pid,) = opened(), tools.running(pool)
+        workers_base = mapped(pid)
+        rounds = publisher.KEPT_IMAGE_BYTES // (2 << 20) + 15
+        for number in range(rounds):
+            pool.deploy("d", plugin(number, filler=200_000))
+            assert pool.submit(pool.deployment("d").function("f"), 0).result() == [number, 0]
+            assert opened() - base <= most
+        assert opened() - base > 8 << 20  # the images are as large as this test takes them to be
+        pool.submit(tools.function("double"), 1).result()
+        tools.eventually(lambda: mapped(pid) - workers_base <= most, "the worker has given old images back")
+        assert list(tools.running(pool)) == [pid]
+        # What was given back can be deployed again.
+        pool.deploy("d", plugin(0, filler=200_000))
+        assert pool.submit(pool.deployment("d").function("f"), 0).result() == [0, 0]
+
+
+def test_a_worker_keeps_sandboxes_of_so_many_bytes(tools: Any) -> None:
+    def resident(pid: int) -> int:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
+            pages = [int(field) for field in statm.read().split()]
+        return (pages[1] - pages[2]) * 4096  # without what is shared
+
+    with Pool(1) as pool:
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        (pid,) = tools.running(pool)
+        before = resident(pid)
+        each = 4 << 20  # at least, with an array of half a million numbers
+        large = plugin(1, filler=500_000)
+        for number in range(2 * worker.KEPT_SANDBOX_BYTES // each):  # one image, each time another sandbox
+            limits = px.Limits(console_bytes=number)
+            assert pool.submit(large.function("f", limits=limits), number).result() == [1, number]
+        assert list(tools.running(pool)) == [pid]
+        assert resident(pid) - before < worker.KEPT_SANDBOX_BYTES + (24 << 20)
+
+
+def test_many_functions_are_published_and_given_back(tools: Any) -> None:
+    with Pool(2) as pool:
+        base = opened()
+        rounds = publisher.KEPT_IMAGE_BYTES // (2 << 20) + 15
+        for number in range(rounds):
+            assert pool.submit(plugin(number, filler=200_000).function("f"), 0).result() == [number, 0]
+        assert opened() - base <= publisher.KEPT_IMAGE_BYTES + (4 << 20)
