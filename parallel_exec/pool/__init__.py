@@ -1,7 +1,22 @@
 """Processes that run plugins' functions: a `concurrent.futures.Executor` whose workers are sandboxes."""
 
-from .deployment import DeployedFunction, Deployment, Version, Versioned
+from .deployment import DeployedFunction, Deployment
+from .events import PoolEvent
 from .future import JobFuture
 from .pool import Pool
+from .stats import Distribution, JobCounts, PoolStats, WorkerStats
+from .version import Version, Versioned
 
-__all__ = ["DeployedFunction", "Deployment", "JobFuture", "Pool", "Version", "Versioned"]
+__all__ = [
+    "DeployedFunction",
+    "Deployment",
+    "Distribution",
+    "JobCounts",
+    "JobFuture",
+    "Pool",
+    "PoolEvent",
+    "PoolStats",
+    "Version",
+    "Versioned",
+    "WorkerStats",
+]

@@ -37,6 +37,7 @@ class Kind(IntEnum):
     KILL = 8  # parent to zygote: worker id
     HOST = 9  # parent to worker: image id, size; segment
     FORGET = 10  # parent to worker: image id, of which there will be no more jobs
+    READY = 11  # worker to parent: image id and limits id; size; segment with an error, or nothing
 
 
 class Record(NamedTuple):

@@ -23,12 +23,12 @@ from collections.abc import Sequence
 
 from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
-from ..plugin import Plugin, PluginFunction
 from ..sandbox import Engine
 from . import lifetime
 from .bell import Wakeup
-from .deployment import DeployedFunction, Deployments, Version
+from .deployment import Deployments
 from .duty import Duty
+from .events import Events
 from .job import Job, Target
 from .messages import REVOKED, Entry, end_jobs
 from .poller import Poller
@@ -36,6 +36,7 @@ from .processes import Worker, WorkerState
 from .publisher import Publisher
 from .ring import RingCorrupted
 from .scheduler import Scheduler
+from .stats import PoolStats, Tally
 from .supervisor import Supervisor
 
 # A job that has no result, and why; None: it is cancelled.
@@ -58,7 +59,14 @@ class Core:
     """
 
     def __init__(
-        self, workers: int, limits: Limits, *, by_domain: bool, jobs_per_worker: int | None, retries: int
+        self,
+        workers: int,
+        limits: Limits,
+        *,
+        by_domain: bool,
+        jobs_per_worker: int | None,
+        retries: int,
+        events: Events,
     ) -> None:
         """Start the zygote, the workers and the collector. The arguments are those of `Pool`.
 
@@ -69,9 +77,11 @@ class Core:
         self._lock = threading.Lock()
         self._scheduler: Scheduler[Job] = Scheduler(jobs_per_worker)
         self._poller = Poller()
-        self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take)
+        self.events = events
+        self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take, self.events)
         self._workers = self._supervisor.workers
-        self._done: list[tuple[list[Job | None], list[Entry], bytes]] = []
+        self._done: list[tuple[list[Job | None], list[Entry], bytes, Tally]] = []
+        self._changed = threading.Condition(self._lock)  # something else than results has been dealt with
         self._closing = False
         self._aborting = False
         self._closed = False
@@ -80,8 +90,8 @@ class Core:
         self._wakeup = Wakeup()
         self.duty = Duty(self._step, self._distrust_all, self.hungry, self._wakeup)
         self._publisher = Publisher(limits, by_domain=by_domain)
-        self._deploying = threading.Lock()
-        self.deployments = Deployments(self)
+        self.deployments = Deployments(self._publisher, self._published, self._forget)
+        self.target = self.deployments.target
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
         try:
             self._supervisor.start_zygote()
@@ -104,53 +114,42 @@ class Core:
         """
         with self._lock:
             self.check_open()
+            now = time.monotonic_ns()
             for job in jobs:
+                job.queued_ns = now
                 if job.future is not None:
                     self.duty.outsider(job.future)
             self._scheduler.add(jobs)
             failures = self._hand_over()
+            for _, failure in failures:
+                self._supervisor.departed.lost(failure)
             if self._scheduler.spent() is not None:
                 self._wakeup.ring()
         for failed, failure in failures:
             failed.fail(failure)
 
-    def target(self, function: PluginFunction | DeployedFunction) -> Target:
-        """Return what `add` needs to know of a function; of a deployed one, of the version that is current.
+    def stats(self) -> PoolStats:
+        """What the pool has done so far."""
+        with self._lock:
+            return self._supervisor.stats()
+
+    def warm_up(self, targets: Sequence[Target], timeout: float | None) -> None:
+        """Wait until all workers run and have sandboxes for the targets.
 
         Raises:
-            PluginError: its plugin cannot be loaded. ValueError: it is deployed in another pool.
+            TimeoutError: they have not so many seconds later. PexecError: a sandbox cannot be made. RuntimeError,
+            WorkerCrashed: the pool has ended.
         """
-        if isinstance(function, DeployedFunction):
-            return function.target(self)
-        return self._publisher.target(function) or self._publish(function)
-
-    def _publish(self, function: PluginFunction, version: Version | None = None) -> Target:
-        target = self._publisher.publish(function, version)
-        self._check_at = 0.0  # its jobs may be due earlier than any others
-        self._wakeup.ring()
-        self._give_back()
-        return target
-
-    def _give_back(self) -> None:
-        gone = self._publisher.give_back()
-        if gone:
-            with self._lock:
-                for worker in self._workers.values():
-                    worker.forget(gone)
-
-    def deploy(self, name: str, plugin: Plugin) -> Version:
-        """Let a deployment's jobs from now on be the plugin's.
-
-        Raises:
-            PluginError: the plugin cannot be loaded; nothing has changed.
-        """
-        self.check_open()
-        image = self._publisher.image(plugin, plugin.limits)
-        with self._deploying:
-            release = self.deployments.replace(name, plugin, self._publish)
-        image.users.add(release)
-        self._give_back()
-        return release.version
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.duty.attended(), self._changed:
+            while True:
+                self.check_open()
+                warm = [self._supervisor.warms(worker, targets) for worker in self._workers.values()]
+                if all(warm):
+                    return
+                left = None if deadline is None else deadline - time.monotonic()
+                if (left is not None and left <= 0) or not self._changed.wait(left):
+                    raise TimeoutError(f"the workers were not ready after {timeout:g} s")
 
     def hungry(self) -> bool:
         """Whether a worker could do with more jobs than there are."""
@@ -214,6 +213,15 @@ class Core:
     @property
     def _foreign(self) -> bool:
         return os.getpid() != self._owner
+
+    def _published(self) -> None:
+        self._check_at = 0.0  # its jobs may be due earlier than any others
+        self._wakeup.ring()
+
+    def _forget(self, images: Sequence[int]) -> None:
+        with self._lock:
+            for worker in self._workers.values():
+                worker.forget(images)
 
     # Called with the lock held
 
@@ -312,6 +320,8 @@ class Core:
         with self._lock:
             for handler in handlers:
                 handler()
+            if handlers and self.duty.has_attendants:
+                self._changed.notify_all()
             if starving and not handlers and self._scheduler.starving():
                 self._take_back()
         return True
@@ -334,16 +344,17 @@ class Core:
             return
         worker.since = time.monotonic()
         worker.seasoned = True
+        tally = worker.tally
         for sequence, entries, payload in taken:
             jobs = self._scheduler.finished(worker.id, sequence, len(entries))
-            self._done.append((jobs, entries, payload))
+            self._done.append((jobs, entries, payload, tally))
+            tally.bytes_out += len(payload)
             for job, entry in zip(jobs, entries, strict=True):
-                if job is None:
-                    continue
-                if entry[0] == REVOKED:
+                if job is not None and entry[0] == REVOKED:
                     self._scheduler.requeue([job])  # nobody has it (README: taken back)
-                else:
+                elif job is not None:
                     job.target.ran(entry[4])
+                    tally.add(job, entry)
 
     def _take_back(self) -> None:
         """Hand what a worker with a long job has not begun to those that have nothing to do."""
@@ -373,18 +384,23 @@ class Core:
     def _end(self, failures: Sequence[Failure]) -> None:
         """End the jobs that are done. Callbacks of their futures run here, and may use the pool: without the lock."""
         done, self._done = self._done, []
-        for jobs, entries, payload in done:
-            end_jobs(jobs, entries, payload)
+        for jobs, entries, payload, tally in done:
+            end_jobs(jobs, entries, payload, tally.failed)
         for job, error in failures:
             if error is None:
                 job.cancel()
-            else:
-                job.fail(error)
+                continue
+            with self._lock:
+                self._supervisor.departed.lost(error)
+            job.fail(error)
+        if self.events.waiting:
+            self.events.deliver()
 
     def _close(self) -> None:
         """Leave nothing behind. Also after an `__init__` that did not get to its end."""
         with self._lock:
             self._closed = True
+            self._changed.notify_all()
             self._supervisor.close()
             self._publisher.close()
             self._wakeup.close()

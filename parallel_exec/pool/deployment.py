@@ -6,40 +6,16 @@ that what `Pool.deploy` returns after holds for every job that comes after, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 from ..documents import Input, Output
 from ..limits import Limits
 from ..plugin import Plugin, PluginFunction
 from .job import Target
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """What a deployment's name stood for when a job was submitted.
-
-    Attributes:
-        deployment: the name.
-        number: 1 for the first plugin that was deployed under it, and so on; never used twice.
-        plugin: the plugin.
-    """
-
-    deployment: str
-    number: int
-    plugin: Plugin
-
-    def __str__(self) -> str:
-        return f"{self.deployment} version {self.number} ({self.plugin.name})"
-
-
-class Versioned(NamedTuple):
-    """A result of ``Pool.map(..., versions=True)`` and the version that it is of; None outside of deployments."""
-
-    version: Version | None
-    value: Any
-
+from .publisher import Publisher
+from .version import Version
 
 Publish = Callable[[PluginFunction, Version], Target]
 
@@ -128,15 +104,32 @@ class DeployedFunction:
 
 
 class Deployments:
-    """The deployments of a pool. `replace` is for one thread at a time.
+    """What a pool can run: the functions of plugins, and those of deployments. Usable by any thread.
 
     Args:
-        owner: of whose pool.
+        publisher: publishes them.
+        published: called when there is a new target for jobs.
+        forget: called with the numbers of images that have been given back.
     """
 
-    def __init__(self, owner: object) -> None:
-        self._owner = owner
+    def __init__(
+        self, publisher: Publisher, published: Callable[[], None], forget: Callable[[Sequence[int]], None]
+    ) -> None:
+        self._publisher = publisher
+        self._published = published
+        self._forget = forget
         self._deployments: dict[str, Deployment] = {}
+        self._lock = threading.Lock()
+
+    def target(self, function: PluginFunction | DeployedFunction) -> Target:
+        """Return what the pool needs to know of a function; of a deployed one, of the version that is current.
+
+        Raises:
+            PluginError: its plugin cannot be loaded. ValueError: it is deployed in another pool.
+        """
+        if isinstance(function, DeployedFunction):
+            return function.target(self)
+        return self._publisher.target(function) or self._publish(function)
 
     def find(self, name: str) -> Deployment:
         """Return a deployment.
@@ -150,13 +143,32 @@ class Deployments:
             known = ", ".join(sorted(self._deployments)) or "none"
             raise LookupError(f"nothing is deployed as {name!r}; there is {known}") from None
 
-    def replace(self, name: str, plugin: Plugin, publish: Publish) -> Release:
-        """Make the plugin the deployment's current version; return its release."""
-        deployment = self._deployments.get(name)
-        number = 1 if deployment is None else deployment.version.number + 1
-        release = Release(Version(name, number, plugin), publish)
-        if deployment is None:
-            self._deployments[name] = Deployment(name, self._owner, release)
-        else:
-            deployment.release = release  # the swap
-        return release
+    def deploy(self, name: str, plugin: Plugin) -> Version:
+        """Let a deployment's jobs from now on be the plugin's.
+
+        Raises:
+            PluginError: the plugin cannot be loaded; nothing has changed.
+        """
+        image = self._publisher.image(plugin, plugin.limits)
+        with self._lock:
+            deployment = self._deployments.get(name)
+            number = 1 if deployment is None else deployment.version.number + 1
+            release = Release(Version(name, number, plugin), self._publish)
+            image.users.add(release)
+            if deployment is None:
+                self._deployments[name] = Deployment(name, self, release)
+            else:
+                deployment.release = release  # the swap
+        self._give_back()
+        return release.version
+
+    def _publish(self, function: PluginFunction, version: Version | None = None) -> Target:
+        target = self._publisher.publish(function, version)
+        self._published()
+        self._give_back()
+        return target
+
+    def _give_back(self) -> None:
+        gone = self._publisher.give_back()
+        if gone:
+            self._forget(gone)

@@ -10,10 +10,11 @@ state rings `_resume` afterwards: so it either sees the new state or is woken (R
 
 from __future__ import annotations
 
+import contextlib
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Protocol
 
@@ -71,6 +72,7 @@ class Duty:
         self._maps: set[object] = set()
         self._claims: set[object] = set()
         self._waiting: set[object] = set()
+        self._attendants: set[object] = set()
         self._outsiders: set[Future[Any]] = set()
 
     # The collector's side
@@ -105,6 +107,24 @@ class Duty:
         """The pool is to end; the collector sees to that."""
         self._ended = True
         self._resume.ring()
+
+    @property
+    def has_attendants(self) -> bool:
+        """Whether somebody waits for something else than results."""
+        return bool(self._attendants)
+
+    @contextlib.contextmanager
+    def attended(self) -> Iterator[None]:
+        """Have the collector awake meanwhile, for somebody who waits for what only it sees to."""
+        token = object()
+        self._attendants.add(token)
+        self._waiting.add(token)
+        self._resume.ring()
+        try:
+            yield
+        finally:
+            self._waiting.discard(token)
+            self._attendants.discard(token)
 
     def close(self) -> None:
         """Close the descriptors."""

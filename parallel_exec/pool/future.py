@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
-from .deployment import Version
+from .version import Version
 
 
 class JobFuture(Future[Any]):

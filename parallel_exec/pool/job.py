@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..documents import Output, result_value
 from ..errors import PexecError
 from ..plugin import PluginFunction
+from .callbacks import report_raised
 from .channel import Shared
 from .ring import Buffer
 
 if TYPE_CHECKING:
-    from .deployment import Version
-
-log = logging.getLogger("parallel_exec.pool")
+    from .version import Version
 
 # A batch of tiny jobs is to take a worker about so long: much longer than a batch's own costs (some 20 us), and short
 # enough that nobody notices who waits for the rest of it.
@@ -119,6 +115,7 @@ class Job:
         attempts: how often it may have been begun.
         claimed: whether it has been handed to a worker, from when on it cannot be cancelled.
         ended: whether `result` returns at once.
+        queued_ns: when it was given to the pool, by the monotonic clock.
     """
 
     __slots__ = (
@@ -133,6 +130,7 @@ class Job:
         "index",
         "kind",
         "output",
+        "queued_ns",
         "sink",
         "size",
         "target",
@@ -157,6 +155,7 @@ class Job:
         self.future = future
         self.sink = sink
         self.attempts = 1
+        self.queued_ns = 0
         self.claimed = self.dropped = self.ended = False
         self._value: tuple[int, bytes] = NOTHING
         self._error: BaseException | None = None
@@ -179,7 +178,7 @@ class Job:
         try:
             cancelled = future.cancel()
         except BaseException:
-            _callback_raised(future)
+            report_raised(f"of {future!r}")
             cancelled = True
         if cancelled:
             future.set_running_or_notify_cancel()
@@ -197,7 +196,7 @@ class Job:
                 try:
                     future.set_exception(error)
                 except BaseException:
-                    _callback_raised(future)
+                    report_raised(f"of {future!r}")
         else:
             self._error = error
             self.ended = True
@@ -229,7 +228,7 @@ class Job:
             try:
                 future.set_result(value)
             except BaseException:
-                _callback_raised(future)
+                report_raised(f"of {future!r}")
 
     def result(self) -> Any:
         """Return what a map's job, which has ended, has as its result; or raise its error."""
@@ -252,15 +251,6 @@ class Job:
     def held(self) -> int:
         """Bytes that the job keeps: its document, and its result once it has ended."""
         return self.size + len(self._value[1])
-
-
-def _callback_raised(future: Future[Any]) -> None:
-    """Handle what a future lets through of its callbacks, which is what is no Exception: a ``sys.exit()`` of one of
-    them is no reason to lose the other jobs. Ctrl-C, which only the main thread gets, is.
-    """
-    if threading.current_thread() is threading.main_thread() and isinstance(sys.exception(), KeyboardInterrupt):
-        raise
-    log.exception("a callback of %r raised", future)
 
 
 def frozen(document: Buffer) -> bytes | memoryview:

@@ -14,9 +14,10 @@ from ..documents import prepare
 from ..errors import PexecError
 from ..plugin import PluginFunction
 from .core import Core
-from .deployment import DeployedFunction, Versioned
+from .deployment import DeployedFunction
 from .job import Job, Target, frozen
 from .scheduler import WINDOW_BATCHES
+from .version import Versioned
 
 # Documents drawn ahead at first, per worker; more are drawn when a worker has too few.
 LEAST_AHEAD = 2 * WINDOW_BATCHES

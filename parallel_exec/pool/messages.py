@@ -6,6 +6,7 @@ payload lies in the frame or, if it has no room there, in a segment::
 
     request   meta: request, u32 lengths of the other documents, name of the function   payload: the documents
     report    meta: report, an entry per job                                payload: console records and result of each
+    prepare   meta: image id and limits id of a sandbox to make ready (answered by a record: `Kind.READY`)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import io
 import logging
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -25,14 +26,15 @@ from .job import MOST_BATCHED, Job, Target
 
 console = logging.getLogger("parallel_exec.console")
 
-REQUEST, REPORT = 1, 2  # kinds of frames
+REQUEST, REPORT, PREPARE = 1, 2, 3  # kinds of frames
 
 # Sequence of the first job, bytes of the payload if that is a segment of its own (else 0), image id, limits id, kind of
 # the documents, whether the report may go unannounced, number of jobs, length of the first document.
 _REQUEST = struct.Struct("<QQIIIHHI")
 # Sequence of the first job, number of jobs, bytes of the payload if in a segment.
 _REPORT = struct.Struct("<QIQ")
-_ENTRY = struct.Struct("<BBIIQ")
+_ENTRY = struct.Struct("<BBIIQQQQ")
+NEEDS = struct.Struct("<II")  # of a prepare
 _LENGTHS = {count: struct.Struct(f"<{count}I") for count in range(1, MOST_BATCHED + 1)}
 
 
@@ -41,8 +43,9 @@ DONE = 0  # the result is JSON text, or what its kind says
 FAILED = 1  # the result is a pickled PexecError
 REVOKED = 2  # it was not begun, because the parent has taken it back
 
-# One job of a report: how it ended, kind of the result, bytes of its console records, bytes of its result, nanoseconds.
-Entry = tuple[int, int, int, int, int]
+# One job of a report: how it ended, kind of the result, bytes of its console records, bytes of its result; nanoseconds
+# that it took, when it began on the monotonic clock, nanoseconds of its reset, and its fuel if that is counted.
+Entry = tuple[int, int, int, int, int, int, int, int]
 
 
 class Request(NamedTuple):
@@ -99,16 +102,19 @@ def unpack_report(meta: bytes) -> tuple[int, int, list[Entry]]:
     return sequence, segment, entries
 
 
-def end_jobs(jobs: Sequence[Job | None], entries: Sequence[Entry], payload: bytes) -> None:
+def end_jobs(
+    jobs: Sequence[Job | None], entries: Sequence[Entry], payload: bytes, failed: Callable[[PexecError], None]
+) -> None:
     """End the jobs that a report is about, and log what their plugin wrote to its console.
 
     Args:
         jobs: as many as there are entries; None for one that is none of the pool's any more.
         entries: what the worker says of them.
         payload: their console records and results.
+        failed: is told the errors of those that the plugin failed.
     """
     at = 0
-    for job, (status, kind, console_length, length, _run_ns) in zip(jobs, entries, strict=True):
+    for job, (status, kind, console_length, length, *_) in zip(jobs, entries, strict=True):
         records = payload[at : at + console_length]
         at += console_length
         content = payload[at : at + length]  # of bytes the whole of which it is: no copy
@@ -120,7 +126,9 @@ def end_jobs(jobs: Sequence[Job | None], entries: Sequence[Entry], payload: byte
         if status == DONE:
             job.finish(kind, content)
         elif status == FAILED:
-            job.fail(load_error(content))
+            error = load_error(content)
+            failed(error)
+            job.fail(error)
 
 
 def _log(records: bytes, job: Job) -> None:

@@ -25,10 +25,13 @@ from ..limits import Limits
 from ..plugin import Plugin, PluginFunction
 from .core import Core
 from .cpus import usable_cpus
-from .deployment import DeployedFunction, Deployment, Version
+from .deployment import DeployedFunction, Deployment
+from .events import Events, OnEvent, PoolEvent
 from .future import JobFuture
 from .job import Job, frozen
 from .mapping import Errors, Map
+from .stats import PoolStats
+from .version import Version
 
 
 class Pool(Executor):
@@ -48,6 +51,8 @@ class Pool(Executor):
         max_jobs_per_worker: how many jobs a worker process runs, about, before a new one takes its place; None for no
             such number.
         retries: how often a job is run again when its worker dies. A plugin's own failure is never retried.
+        on_event: called with a `PoolEvent` when a worker starts or ends, a job is retried, or a deployment is swapped,
+            in whichever thread deals with that; it should be quick. What it raises is logged.
 
     Raises:
         ValueError: a number is out of its range.
@@ -67,6 +72,7 @@ class Pool(Executor):
         isolation: Literal["process"] | None = None,
         max_jobs_per_worker: int | None = None,
         retries: int = 0,
+        on_event: OnEvent | None = None,
     ) -> None:
         if max_workers is None:
             max_workers = usable_cpus()
@@ -82,12 +88,14 @@ class Pool(Executor):
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise ValueError(f"{name} must be an integer of at least {least}; got {number!r}")
         self._max_workers = max_workers
+        self._by_domain = isolation == "process"
         self._core = Core(
             max_workers,
             limits or Limits(),
-            by_domain=isolation == "process",
+            by_domain=self._by_domain,
             jobs_per_worker=max_jobs_per_worker,
             retries=retries,
+            events=Events(on_event),
         )
         # A pool that is forgotten without shutdown ends once its jobs have.
         weakref.finalize(self, self._core.close_soon).atexit = False
@@ -205,7 +213,11 @@ class Pool(Executor):
             raise TypeError(f"a deployment's name must be a str, not {name!r}")
         if not isinstance(plugin, Plugin):
             raise TypeError(f"only a Plugin can be deployed, not {plugin!r}")
-        return self._core.deploy(name, plugin)
+        self._core.check_open()
+        version = self._core.deployments.deploy(name, plugin)
+        self._core.events.note(PoolEvent("deployment swapped", str(version), version=version))
+        self._core.events.deliver()
+        return version
 
     def deployment(self, name: str) -> Deployment:
         """Return the deployment of this name.
@@ -214,6 +226,38 @@ class Pool(Executor):
             LookupError: nothing has been deployed under it.
         """
         return self._core.deployments.find(name)
+
+    def warm_up(self, *functions: PluginFunction | DeployedFunction, timeout: float | None = None) -> None:
+        """Return when all workers run and are ready to call the functions, so that no job waits for that later.
+
+        With ``isolation="process"`` only the workers are waited for: no process may have two domains' plugins.
+
+        Args:
+            functions: what jobs are going to call.
+            timeout: seconds to wait at most.
+
+        Raises:
+            PluginError: a plugin cannot be loaded. PexecError: a worker cannot make a sandbox. TimeoutError: the
+            workers were not ready in time. TypeError, RuntimeError, WorkerCrashed: as of `submit`.
+        """
+        for function in functions:
+            _check_function(function)
+        self._core.check_open()
+        targets = [self._core.target(function) for function in functions]
+        self._core.warm_up([] if self._by_domain else targets, timeout)
+
+    def stats(self) -> PoolStats:
+        """Return what the pool has done so far: jobs, failures, bytes and times, in all and per worker.
+
+        >>> import parallel_exec as px
+        >>> double = px.Plugin("const double = x => 2 * x").function("double")
+        >>> with px.Pool(1) as pool:
+        ...     _ = list(pool.map(double, range(100)))
+        ...     stats = pool.stats()
+        >>> stats.jobs, stats.failures, 0 < stats.run.percentile(50) <= stats.run.percentile(99)
+        (100, {}, True)
+        """
+        return self._core.stats()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, and end the workers when those there are have been done.

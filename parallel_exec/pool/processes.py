@@ -11,13 +11,15 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 
+from ..errors import PexecError
 from .bell import new_bell, ring_bell
 from .block import BLOCK_BYTES, RESERVE, Block
 from .channel import Channel, Kind, ProtocolError, Record, new_memory, new_segment, read_segment
 from .job import Job, Target
-from .messages import REQUEST, Entry, pack_request, unpack_report
+from .messages import NEEDS, PREPARE, REQUEST, Entry, load_error, pack_request, unpack_report
 from .ring import RingCorrupted
 from .scheduler import Batch
+from .stats import Tally
 
 _BOOTSTRAP = (
     "import sys; sys.path[:] = sys.argv[3:]; "
@@ -45,6 +47,7 @@ class Worker:
         pid: its process id, or None before the zygote has told it.
         fault: why it was condemned, or "".
         seasoned: whether it has ended a job.
+        tally: what it has done.
         since: time of a monotonic clock at which it was last given a job while it had none, or last ended one.
     """
 
@@ -61,6 +64,9 @@ class Worker:
         self.fault = ""
         self.since = 0.0
         self.seasoned = False
+        self.tally = Tally()
+        self._asked: set[tuple[int, int]] = set()
+        self._ready: dict[tuple[int, int], PexecError | None] = {}
         self._known: set[tuple[Kind, int]] = set()
         self._introduced: set[tuple[int, int]] = set()
         self._to_forget: list[int] = []
@@ -123,6 +129,25 @@ class Worker:
                 self._known.add((shared.kind, shared.ident))
         self._introduced.add(target.needs)
 
+    def warms(self, target: Target) -> bool:
+        """Whether the worker has a sandbox for the target; if not, it is asked to make one, unless it was asked before.
+
+        Raises:
+            PexecError: it cannot make one. OSError: as of `send`.
+        """
+        needs = target.needs
+        if needs not in self._asked:
+            if needs not in self._introduced:
+                self._introduce(target)
+            if self.block.requests.write(PREPARE, NEEDS.pack(*needs)):
+                self._asked.add(needs)
+                if self.block.requests.peer_sleeps():
+                    ring_bell(self.request_bell)
+        failure = self._ready.get(needs)
+        if failure is not None:
+            raise failure.at(plugin=target.plugin, function=target.function)
+        return needs in self._ready
+
     def forget(self, images: Sequence[int]) -> None:
         """Tell the worker to give back images of which there will be no more jobs. If its socket, which holds hundreds
         of records, has no room because it is busy, it is told another time.
@@ -134,6 +159,8 @@ class Worker:
                 self.control.send(Kind.FORGET, image, wait=False)
                 self._to_forget.pop()
                 self._known -= {(Kind.IMAGE, image), (Kind.HOST, image)}
+                self._asked = {needs for needs in self._asked if needs[0] != image}
+                self._ready = {needs: how for needs, how in self._ready.items() if needs[0] != image}
                 self._introduced = {needs for needs in self._introduced if needs[0] != image}
         except OSError:
             return  # it has no room, or is dead
@@ -150,10 +177,17 @@ class Worker:
             return True
         if record is None:
             return False
-        if record.kind is not Kind.SEGMENT or len(record.fds) != 1:
+        if record.kind not in (Kind.SEGMENT, Kind.READY) or len(record.fds) != 1:
             record.close()
             raise ProtocolError(f"a worker cannot send the record {record.kind.name}")
-        self._segments[record.ident] = record
+        if record.kind is Kind.SEGMENT:
+            self._segments[record.ident] = record
+            return True
+        try:
+            failure = read_segment(record.fds[0], record.value)
+        finally:
+            record.close()
+        self._ready[record.ident >> 32, record.ident & 0xFFFFFFFF] = load_error(failure) if failure else None
         return True
 
     def take_reports(self) -> tuple[list[tuple[int, list[Entry], bytes]], str]:
@@ -166,7 +200,7 @@ class Worker:
             while (frame := ring.read()) is not None:
                 sequence, segment, entries = unpack_report(frame.meta)
                 payload = self._take_segment(sequence, segment) if segment else bytes(frame.payload)
-                if sum([records + length for _, _, records, length, _ in entries]) != len(payload):
+                if sum([records + length for _, _, records, length, *_ in entries]) != len(payload):
                     raise ProtocolError("a report whose lengths are not its payload's")
                 taken.append((sequence, entries, payload))
                 ring.release(frame)

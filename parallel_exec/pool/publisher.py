@@ -14,8 +14,8 @@ from collections import OrderedDict
 from ..limits import Limits
 from ..plugin import Plugin, PluginFunction
 from .channel import Kind, Shared
-from .deployment import Version
 from .job import Target
+from .version import Version
 
 # Bytes of images that stay published although nobody uses them, the most recently published last.
 KEPT_IMAGE_BYTES = 32 << 20

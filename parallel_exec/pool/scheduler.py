@@ -112,6 +112,11 @@ class Scheduler(Generic[T]):
         """Whether no job waits or is in flight."""
         return not self._queue and not any(window.jobs for window in self._windows.values())
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many jobs wait, and how many are in flight."""
+        return len(self._queue), sum(len(window.jobs) for window in self._windows.values())
+
     def add_worker(self, worker: int) -> None:
         """A worker is there to take jobs."""
         self._windows[worker] = Window(worker)

@@ -11,15 +11,17 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import JobTimeout, PexecError, WorkerCrashed
 from .bell import new_bell, silence_bell
 from .channel import Kind, ProtocolError
-from .job import Job
+from .events import EventKind, Events, PoolEvent
+from .job import Job, Target
 from .poller import Poller
 from .processes import Worker, WorkerState, Zygote, exit_text, how_it_died
 from .scheduler import Scheduler
+from .stats import PoolStats, Tally
 
 # Allowed on top of deadline and grace to a worker's first job, for which its sandbox has to be made, and to one that
 # does not begin a job: nothing a plugin does takes that long, but a machine with more to do than CPUs may.
@@ -34,20 +36,30 @@ class Supervisor:
     Attributes:
         workers: those that are not buried, by their number.
         broken: why the pool cannot go on, or None.
+        departed: what workers that are buried have done.
         losses: jobs that their workers' deaths have ended, and the errors; whoever holds the lock takes them.
 
     Args:
         wanted: number of workers.
         retries: how often a job is run again whose worker died.
         take: takes the results that a worker has sent.
+        events: is told what happens to workers.
     """
 
     def __init__(
-        self, wanted: int, retries: int, scheduler: Scheduler[Job], poller: Poller, take: Callable[[Worker], None]
+        self,
+        wanted: int,
+        retries: int,
+        scheduler: Scheduler[Job],
+        poller: Poller,
+        take: Callable[[Worker], None],
+        events: Events,
     ) -> None:
         self.workers: dict[int, Worker] = {}
         self.broken: str | None = None
         self.losses: list[tuple[Job, PexecError]] = []
+        self.departed = Tally()
+        self._events = events
         self._wanted = wanted
         self._retries = retries
         self._scheduler = scheduler
@@ -82,6 +94,28 @@ class Supervisor:
             self._poller.register(worker.control.fileno(), lambda worker=worker: self._on_control(worker))  # type: ignore[misc]
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
                 worker.fork(self._zygote.channel)
+
+    def warms(self, worker: Worker, targets: Sequence[Target]) -> bool:
+        """Whether the worker's process runs and has sandboxes for the targets; what it lacks it is asked for. A doomed
+        worker is not waited for, but those that take its place are.
+        """
+        if worker.state in _DOOMED:
+            return len(self.workers) > self._wanted
+        try:
+            ready = [worker.warms(target) for target in targets]
+        except (BrokenPipeError, ConnectionResetError):
+            return False  # its exit will be reported
+        return worker.state is WorkerState.RUNNING and all(ready)
+
+    def stats(self) -> PoolStats:
+        """What all workers have done so far."""
+        total = Tally()
+        total.merge(self.departed)
+        workers = []
+        for worker in self.workers.values():
+            total.merge(worker.tally)
+            workers.append(worker.tally.worker(worker.id, worker.pid))
+        return total.pool(tuple(workers), *self._scheduler.counts, dict(self._events.counts))
 
     def silence(self) -> None:
         """Silence the doorbell that all workers ring for their results."""
@@ -195,6 +229,7 @@ class Supervisor:
             case Kind.FORKED:
                 self._zygote.fertile = True
                 worker.pid = record.value
+                self._events.note(PoolEvent("worker started", worker=worker.id, pid=worker.pid))
                 if worker.state is WorkerState.STARTING:
                     worker.state = WorkerState.RUNNING
             case Kind.EXITED:
@@ -229,11 +264,14 @@ class Supervisor:
         job = self._scheduler.lost(worker.id, worker.block.running)
         del self.workers[worker.id]
         self._poller.unregister(worker.control.fileno())
+        self.departed.adopt(worker.tally)
+        self._events.note(PoolEvent(_end_of(worker), worker.fault or how, worker.id, worker.pid))
         if job is not None:
             loss = self._loss(worker, job, how)
             if isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
                 job.attempts += 1
                 self._scheduler.requeue([job])
+                self._events.note(PoolEvent("job retried", str(loss), worker.id, worker.pid))
             else:
                 self.losses.append((job, loss))
         worker.bury()
@@ -247,3 +285,10 @@ class Supervisor:
         if worker.fault:
             how = f"{how} by the pool: {worker.fault}"
         return WorkerCrashed(f"the worker died while it ran the job: {how}")
+
+
+def _end_of(worker: Worker) -> EventKind:
+    if worker.state is WorkerState.RETIRED:
+        return "worker retired"
+    # One without a fault was condemned because its socket was closed: it had died already.
+    return "worker killed" if worker.fault else "worker died"

@@ -11,28 +11,35 @@ import ctypes
 import logging
 import mmap
 import os
-import pickle
 import select
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from .. import arrays
 from ..errors import PexecError
-from ..limits import Limits
-from ..sandbox import MemoryImage, Sandbox
 from .bell import ring_bell, silence_bell
 from .block import RESERVE, Block
-from .channel import Channel, Kind, ProtocolError, Record, new_segment, read_segment
-from .messages import DONE, FAILED, REPORT, REVOKED, Entry, Request, dump_console, dump_error, pack_report
+from .channel import Channel, Kind, ProtocolError, Record, new_segment
+from .messages import (
+    DONE,
+    FAILED,
+    NEEDS,
+    PREPARE,
+    REPORT,
+    REVOKED,
+    Entry,
+    Request,
+    dump_console,
+    dump_error,
+    pack_report,
+)
 from .ring import Buffer, Frame, RingCorrupted
+from .sandboxes import Sandboxes, Stale
 
-# Bytes of linear memory of the sandboxes that are kept ready.
-KEPT_SANDBOX_BYTES = 64 << 20
 KEPT_NAMES = 256
 EXIT_BROKEN = 70  # the worker found what its parent cannot have sent
 # A report is sent when the jobs so far of a batch took this long, so that a slow job delays few results.
@@ -92,10 +99,6 @@ class _Forward(logging.Handler):
         self._send(record.levelno, self.format(record)[-_FAILURE_MAX:].encode("utf-8", "replace").decode())
 
 
-class _Stale(Exception):
-    """The job's image was given back: it is one that an interrupted hand-over sent twice, and has ended elsewhere."""
-
-
 class _Worker:
     def __init__(self, block: Block, request_bell: int, result_bell: int, control: Channel) -> None:
         self._block = block
@@ -105,15 +108,8 @@ class _Worker:
         self._poll = select.poll()
         self._poll.register(request_bell, select.POLLIN)
         self._poll.register(control.fileno(), select.POLLIN)
-        self._images: dict[int, MemoryImage] = {}
-        self._image_maps: dict[int, mmap.mmap] = {}
-        self._hosts: dict[int, bytes] = {}
-        self._limits: dict[int, Limits] = {}
         self._segments: dict[int, Record] = {}
-        self._sandboxes: OrderedDict[tuple[int, int], Sandbox] = OrderedDict()
-        self._latest = 0, 0  # key of the sandbox that the last job ran in
-        self._held: dict[tuple[int, int], int] = {}  # bytes of each sandbox, as of when the worker turned from it
-        self._forgotten: deque[int] = deque(maxlen=1024)
+        self._sandboxes = Sandboxes(self._receive, self._log)
         self._names: dict[bytes, str] = {}
         self._console: list[tuple[int, str]] = []
         failures = logging.getLogger("parallel_exec.host")
@@ -149,6 +145,9 @@ class _Worker:
         return True
 
     def _serve(self, frame: Frame) -> None:
+        if frame.kind == PREPARE:
+            self._prepare(frame)
+            return
         request = Request.unpack(frame.meta)
         if request.segment:
             payload, opened = self._open_segment(request)
@@ -167,9 +166,9 @@ class _Worker:
                 ring_bell(self._result_bell)
                 entries, parts, first, reported = [], [], sequence, now
             with payload[at : at + length] as document:
-                status, kind, records, result = self._perform(request, sequence, now, document)
+                status, kind, records, result, reset_ns, fuel = self._perform(request, sequence, now, document)
             start, now = now, time.monotonic_ns()
-            entries.append((status, kind, len(records), len(result), now - start))
+            entries.append((status, kind, len(records), len(result), now - start, start, reset_ns, fuel))
             if records:
                 parts.append(records)
             parts.append(result)
@@ -185,34 +184,55 @@ class _Worker:
         if not request.quiet and self._block.results.peer_sleeps():
             ring_bell(self._result_bell)
 
+    def _prepare(self, frame: Frame) -> None:
+        """Make a sandbox ready, and say so."""
+        image, limits = NEEDS.unpack(frame.meta)
+        self._block.requests.release(frame)
+        failure = b""
+        try:
+            self._sandboxes.get(image, limits)
+        except Stale:
+            pass
+        except PexecError as error:
+            failure = dump_error(error)
+        fd, size = new_segment((failure,))
+        try:
+            self._control.send(Kind.READY, image << 32 | limits, size, (fd,))
+        finally:
+            os.close(fd)
+
     def _perform(
         self, request: Request, sequence: int, now_ns: int, document: memoryview
-    ) -> tuple[int, int, bytes, bytes]:
-        """Run one job; return its status, the kind of its result, its console records, and its result or error."""
+    ) -> tuple[int, int, bytes, bytes, int, int]:
+        """Run one job; return its status, the kind of its result, its console records, its result or error, and what it
+        took: nanoseconds of the reset, and fuel.
+        """
         if self._console:
             self._console = []
         status, kind = DONE, arrays.JSON
+        reset_ns = fuel = 0
         try:
             # From here on the worker's death is this job's failure (README: who was it).
             if not self._block.begin(sequence, now_ns):
-                return REVOKED, kind, b"", b""
-            sandbox = self._sandbox(request.image, request.limits)
+                return REVOKED, kind, b"", b"", 0, 0
+            sandbox = self._sandboxes.get(request.image, request.limits)
             kind, result = sandbox.run(
                 self._names.get(request.name) or self._name(request.name), document, request.kind
             )
+            reset_ns, fuel = sandbox.reset_ns, sandbox.fuel_used or 0
         except PexecError as error:
             status, result = FAILED, dump_error(error)
         except (RingCorrupted, ProtocolError):
             raise
-        except _Stale:
-            return REVOKED, kind, b"", b""
+        except Stale:
+            return REVOKED, kind, b"", b"", 0, 0
         except Exception as error:
             # Not a failure of the plugin but of this package or this machine; the sandbox may be in any state.
             traceback.print_exc()
-            self._forget_sandbox((request.image, request.limits))
+            self._sandboxes.drop(request.image, request.limits)
             text = f"the worker failed to run the job: {type(error).__name__}: {error}"
             status, result = FAILED, dump_error(PexecError(text))
-        return status, kind, dump_console(self._console) if self._console else b"", result
+        return status, kind, dump_console(self._console) if self._console else b"", result, reset_ns, fuel
 
     def _name(self, name: bytes) -> str:
         if len(self._names) >= KEPT_NAMES:
@@ -234,9 +254,9 @@ class _Worker:
         try:
             self._send(sequence, entries, parts)
         except OSError as error:
-            for number, (_, _, _, length, run_ns) in enumerate(entries, sequence):
-                failure = dump_error(PexecError(f"the result ({length} bytes) cannot be sent: {error.strerror}"))
-                self._send(number, [(FAILED, arrays.JSON, 0, len(failure), run_ns)], [failure])
+            for number, entry in enumerate(entries, sequence):
+                failure = dump_error(PexecError(f"the result ({entry[3]} bytes) cannot be sent: {error.strerror}"))
+                self._send(number, [(FAILED, arrays.JSON, 0, len(failure), *entry[4:])], [failure])
 
     def _send(self, sequence: int, entries: list[Entry], parts: list[Buffer]) -> None:
         ring = self._block.results
@@ -252,51 +272,6 @@ class _Worker:
         if not ring.write(REPORT, pack_report(sequence, size, entries)):
             raise RingCorrupted("no room for the report on jobs that were in the window")
 
-    def _sandbox(self, image: int, limits: int) -> Sandbox:
-        key = image, limits
-        if key == self._latest:
-            return self._sandboxes[key]
-        self._tidy()
-        sandbox = self._sandboxes.get(key)
-        if sandbox is not None:
-            self._sandboxes.move_to_end(key)
-            self._latest = key
-            return sandbox
-        while limits not in self._limits:
-            self._expect()
-        while image not in self._image_maps:
-            if image in self._forgotten:
-                raise _Stale
-            self._expect()
-        if image not in self._images:
-            self._images[image] = MemoryImage.from_bytes(self._image_maps[image])
-        host = pickle.loads(self._hosts[image]) if image in self._hosts else None
-        sandbox = Sandbox(self._images[image], limits=self._limits[limits], on_console=self._log, host=host)
-        self._sandboxes[key] = sandbox
-        self._latest = key
-        return sandbox
-
-    def _forget_sandbox(self, key: tuple[int, int]) -> None:
-        self._latest = 0, 0
-        self._held.pop(key, None)
-        sandbox = self._sandboxes.pop(key, None)
-        if sandbox is not None:
-            sandbox.close()
-
-    def _tidy(self) -> None:
-        """The worker turns to another sandbox: close those that it has not used for longest, if all have too much."""
-        if self._latest in self._sandboxes:
-            self._held[self._latest] = self._sandboxes[self._latest].memory_bytes
-        while sum(self._held.values()) > KEPT_SANDBOX_BYTES:
-            self._forget_sandbox(next(iter(self._sandboxes)))
-
-    def _forget_image(self, image: int) -> None:
-        self._forgotten.append(image)
-        for key in [each for each in self._sandboxes if each[0] == image]:
-            self._forget_sandbox(key)
-        for known in (self._images, self._image_maps, self._hosts):
-            known.pop(image, None)
-
     def _log(self, level: int, text: str) -> None:
         self._console.append((level, text))
 
@@ -309,24 +284,11 @@ class _Worker:
         record = self._control.receive()
         if record is None:
             return False
-        match record.kind:
-            case Kind.IMAGE:
-                self._image_maps[record.ident] = mmap.mmap(record.fds[0], record.value, access=mmap.ACCESS_READ)
-                record.close()
-            case Kind.LIMITS:
-                # Of this process's own parent, which is trusted; nothing else is unpickled here.
-                self._limits[record.ident] = pickle.loads(read_segment(record.fds[0], record.value))
-                record.close()
-            case Kind.HOST:
-                self._hosts[record.ident] = read_segment(record.fds[0], record.value)
-                record.close()
-            case Kind.SEGMENT:
-                # A job is sent twice when an exception interrupted its sending (README: interrupted hand-over).
-                if record.ident in self._segments:
-                    self._segments[record.ident].close()
-                self._segments[record.ident] = record
-            case Kind.FORGET:
-                self._forget_image(record.ident)
-            case _:
-                raise ProtocolError(f"a worker cannot serve the record {record.kind.name}")
+        if record.kind is Kind.SEGMENT:
+            # A job is sent twice when an exception interrupted its sending (README: interrupted hand-over).
+            if record.ident in self._segments:
+                self._segments[record.ident].close()
+            self._segments[record.ident] = record
+        elif not self._sandboxes.take(record):
+            raise ProtocolError(f"a worker cannot serve the record {record.kind.name}")
         return True

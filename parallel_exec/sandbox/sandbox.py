@@ -44,6 +44,11 @@ class Sandbox:
             goes to the logger ``parallel_exec.console``.
         host: host functions by name, for a memory image; a plugin brings its own.
 
+    Attributes:
+        limits: on each call.
+        fuel_used: WebAssembly instructions that the last call took, or None where they are not counted.
+        reset_ns: nanoseconds that it took after a call, the last time, to be ready for the next one.
+
     Raises:
         PluginError: the plugin cannot be loaded. JobTimeout, MemoryLimitExceeded: loading it exceeds the limits.
 
@@ -82,7 +87,8 @@ class Sandbox:
         self._run: Callable[[], None]
         self._deadline: Deadline
         self._reached = 0  # how far the last job's memory reached
-        self._fuel_used: int | None = None
+        self.fuel_used: int | None = None
+        self.reset_ns = 0
         self._seeds = random.SystemRandom().getrandbits(64)
         self._open()
 
@@ -117,7 +123,7 @@ class Sandbox:
     @property
     def last_job(self) -> JobStats:
         """What the last job that ran used, whether it failed or not."""
-        return JobStats(memory_bytes=self._reached, fuel=self._fuel_used)
+        return JobStats(memory_bytes=self._reached, fuel=self.fuel_used)
 
     @property
     def memory_bytes(self) -> int:
@@ -224,11 +230,13 @@ class Sandbox:
         console = self._console(instance, reply)
         image, size = self._image, instance.size()
         self._reached = reached = min(max(reply.high_water, input_end), size)
-        self._fuel_used = self._deadline.fuel_used
+        self.fuel_used = self._deadline.fuel_used
         if reply.memory_wanted or size - image.memory_size > self._keep_memory:
             self._drop()
         else:
+            start = time.perf_counter_ns()
             image.plan.apply(instance, reached, reply.stack_low)
+            self.reset_ns = time.perf_counter_ns() - start
             self._dirty = False
         if console is not None:
             self._tell(console, reply)
@@ -237,7 +245,7 @@ class Sandbox:
         reply = instance.reply()
         console = self._console(instance, reply)
         self._reached = instance.size()
-        self._fuel_used = self._deadline.fuel_used
+        self.fuel_used = self._deadline.fuel_used
         self._drop()
         if console is not None:
             self._tell(console, reply)

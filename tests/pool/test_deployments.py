@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import JobFuture, Pool, publisher, worker
+from parallel_exec.pool import JobFuture, Pool, publisher, sandboxes
 
 
 def plugin(says: int, filler: int = 0) -> px.Plugin:
@@ -179,11 +179,11 @@ def test_a_worker_keeps_sandboxes_of_so_many_bytes(tools: Any) -> None:
         before = resident(pid)
         each = 4 << 20  # at least, with an array of half a million numbers
         large = plugin(1, filler=500_000)
-        for number in range(2 * worker.KEPT_SANDBOX_BYTES // each):  # one image, each time another sandbox
+        for number in range(2 * sandboxes.KEPT_SANDBOX_BYTES // each):  # one image, each time another sandbox
             limits = px.Limits(console_bytes=number)
             assert pool.submit(large.function("f", limits=limits), number).result() == [1, number]
         assert list(tools.running(pool)) == [pid]
-        assert resident(pid) - before < worker.KEPT_SANDBOX_BYTES + (24 << 20)
+        assert resident(pid) - before < sandboxes.KEPT_SANDBOX_BYTES + (24 << 20)
 
 
 def test_many_functions_are_published_and_given_back(tools: Any) -> None:

@@ -1,0 +1,238 @@
+"""What a pool tells of itself: counts, distributions, events, and being warm."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+import parallel_exec as px
+from parallel_exec.pool import Distribution, Pool, PoolEvent
+from parallel_exec.pool.stats import Tally
+
+
+def test_jobs_bytes_and_times_in_all_and_per_worker(pool: Pool, tools: Any) -> None:
+    echo = tools.plugin.function("echo", output="bytes")
+    text = b'"' + b"x" * 998 + b'"'
+    assert pool.stats().jobs == 0
+    assert list(pool.map(echo, [text] * 200)) == [text] * 200
+    pool.submit(tools.function("slow"), 1).result()
+    stats = pool.stats()
+    assert (stats.jobs, stats.failures, stats.waiting, stats.in_flight) == (201, {}, 0, 0)
+    assert stats.bytes_in == stats.bytes_out == 200 * 1000 + 1
+    assert {worker.pid for worker in stats.workers} == set(tools.running(pool))
+    assert sum(worker.jobs for worker in stats.workers) == 201
+    assert sum(worker.bytes_in for worker in stats.workers) == stats.bytes_in
+    for times in (stats.run, stats.queue, stats.reset):
+        assert times.count == sum(times.buckets) == 201
+        assert 0 < times.percentile(50) <= times.percentile(90) <= times.percentile(100) < 60
+        assert times.total == pytest.approx(times.mean * 201)
+    # The slow one takes longer than all others, and a reset is a part of the run.
+    assert stats.run.percentile(100) > 2 * stats.run.percentile(50)
+    assert stats.reset.total < stats.run.total
+    assert stats.fuel.count == 0
+
+
+def test_the_time_in_the_queue_is_the_time_before_the_job_begins(tools: Any) -> None:
+    with Pool(1, limits=px.Limits(time_s=0.5)) as pool:
+        pool.submit(tools.function("double"), 1).result()
+        pool.submit(tools.function("spin"), 1)
+        last = pool.submit(tools.function("double"), 1)
+        assert last.result() == 2
+        stats = pool.stats()
+    assert 0.25 < stats.queue.percentile(100) < 30
+    assert 0.5 < stats.run.total < 30
+
+
+def test_failures_by_class(tools: Any) -> None:
+    with Pool(1, limits=px.Limits(time_s=60, output_bytes=100)) as pool:
+        for name, document in (("fail", 1), ("fail", 2), ("long", 1000), ("double", 2)):
+            pool.submit(tools.function(name), document).exception()
+        victim = pool.submit(tools.function("spin"), 1)
+        pid = tools.busy_worker(pool)
+        os.kill(pid, signal.SIGKILL)
+        assert isinstance(victim.exception(), px.WorkerCrashed)
+        tools.eventually(lambda: len(tools.running(pool)) == 1, "the worker has been replaced")
+        stats = pool.stats()
+        assert stats.failures == {"JSError": 2, "OutputTooLarge": 1, "WorkerCrashed": 1}
+        assert (stats.jobs, stats.restarts) == (5, 1)
+        assert [(worker.jobs, worker.pid != pid) for worker in stats.workers] == [(0, True)]
+
+
+def test_fuel_is_counted_where_it_is_bounded(tools: Any) -> None:
+    with Pool(1, limits=px.Limits(fuel=10**9)) as pool:
+        pool.submit(tools.function("slow"), 1).result()
+        fuel = pool.stats().fuel
+    assert fuel.count == 1 and fuel.total > 200_000
+    assert fuel.total / 2 <= fuel.percentile(50) <= fuel.total * 2
+
+
+def test_percentiles_lie_within_a_factor_of_two() -> None:
+    values = [number * number for number in range(1, 200)]
+    buckets = [0] * 65
+    for value in values:
+        buckets[value.bit_length()] += 1
+    found = Distribution(len(values), float(sum(values)), tuple(buckets), 1.0)
+    for percent in (1, 10, 50, 90, 99):
+        exact = values[int(len(values) * percent / 100)]
+        assert exact / 2 <= found.percentile(percent) <= exact * 2
+    assert Distribution(0, 0.0, (0,) * 65, 1.0).percentile(50) == 0 == Distribution(0, 0.0, (), 1.0).mean
+    with pytest.raises(ValueError, match="from 0 to 100"):
+        found.percentile(101)
+
+
+def test_whatever_a_worker_says_can_be_counted() -> None:
+    """Reports are checked for their form, not for being true."""
+
+    class Said:
+        size = 1
+        queued_ns = 1 << 62
+
+    most = (1 << 64) - 1
+    tally = Tally()
+    for entry in ((0, 0, 0, 1, most, most, most, most), (0, 0, 0, 1, 0, 0, 0, 0)):
+        tally.add(Said(), entry)  # type: ignore[arg-type]
+    assert tally.worker(1, None).run.count == 2
+
+
+def test_events_tell_of_workers_and_retries(tools: Any) -> None:
+    events: list[PoolEvent] = []
+    with Pool(1, retries=1, max_jobs_per_worker=3, on_event=events.append) as pool:
+        tools.eventually(lambda: events, "the first worker has started")
+        (pid,) = tools.running(pool)
+        assert events == [PoolEvent("worker started", "", 1, pid)]
+        spin = pool.submit(tools.function("spin"), 1)
+        os.kill(tools.busy_worker(pool), signal.SIGKILL)
+        tools.eventually(lambda: len(events) >= 4, "the job has been retried")
+        os.kill(tools.busy_worker(pool), signal.SIGKILL)
+        assert isinstance(spin.exception(), px.WorkerCrashed)
+        assert list(pool.map(tools.function("double"), range(5))) == [0, 2, 4, 6, 8]
+        kinds = [event.kind for event in events]
+        assert kinds[1:3] == ["worker died", "job retried"] and "SIGKILL" in events[1].text
+        assert kinds.count("worker died") == 2 and "worker retired" in kinds and kinds.count("job retried") == 1
+        assert pool.stats().events["worker died"] == 2
+
+
+def test_an_event_when_the_pool_kills_and_when_a_deployment_is_swapped(tools: Any) -> None:
+    events: list[PoolEvent] = []
+    with Pool(1, limits=px.Limits(time_s=0.2, grace_s=0.2), on_event=events.append) as pool:
+        version = pool.deploy("d", tools.plugin)
+        assert PoolEvent("deployment swapped", "d version 1 (tools.js)", version=version) in events
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        future = pool.submit(tools.function("spin"), 1)
+        os.kill(tools.busy_worker(pool), signal.SIGSTOP)
+        assert isinstance(future.exception(), px.JobTimeout)
+        tools.eventually(lambda: any(event.kind == "worker killed" for event in events), "its death is an event")
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_on_event_may_use_the_pool_and_raise(
+    tools: Any, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+) -> None:
+    results: list[Any] = []
+    ready = threading.Event()
+
+    def on_event(event: PoolEvent) -> None:
+        ready.wait(60)
+        results.append(pool.submit(tools.function("double"), 4))
+        raise kind("mine")
+
+    with caplog.at_level(logging.ERROR), Pool(1, on_event=on_event) as pool:
+        ready.set()
+        tools.eventually(lambda: results, "the event was told")
+        assert results[0].result() == 8
+        assert pool.submit(tools.function("double"), 1).result() == 2
+    assert any("on_event" in record.getMessage() for record in caplog.records)
+
+
+def test_warm_up_has_all_workers_ready(tools: Any) -> None:
+    def images(pid: int) -> int:
+        with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+            return sum("memfd:parallel_exec" in line for line in maps)
+
+    functions = [px.Plugin(f"function f(x) {{ return {n} + x }}", name=f"w{n}.js").function("f") for n in range(3)]
+    with Pool(3) as pool:
+        pool.warm_up()
+        pids = set(tools.running(pool))
+        assert len(pids) == 3
+        before = {pid: images(pid) for pid in pids}
+        pool.warm_up(*functions)
+        assert {pid: images(pid) - before[pid] for pid in pids} == dict.fromkeys(pids, 3)
+        pool.warm_up(*functions, timeout=0)  # they are
+        assert [pool.submit(function, 1).result() for function in functions] == [1, 2, 3]
+        assert {pid: images(pid) - before[pid] for pid in pids} == dict.fromkeys(pids, 3)
+        assert pool.stats().jobs == 3
+
+
+def test_warm_up_counts_on_workers_that_take_the_place_of_others(tools: Any) -> None:
+    double = tools.function("double")
+    with Pool(2) as pool:
+        pool.warm_up(double)
+        old = set(tools.running(pool))
+        for pid in old:
+            os.kill(pid, signal.SIGSTOP)  # so that they cannot answer
+        other = px.Plugin("function f() {}").function("f")
+        waiting = threading.Thread(target=pool.warm_up, args=(other,))
+        waiting.start()
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        waiting.join(60)
+        assert not waiting.is_alive()
+        assert not old & set(tools.running(pool)) and len(tools.running(pool)) == 2
+
+
+def test_warm_up_in_the_middle_of_a_map_and_when_it_cannot_be(tools: Any) -> None:
+    with Pool(1) as pool:
+        results = pool.map(tools.function("double"), range(100))
+        assert next(results) == 0
+        pool.warm_up(px.Plugin("function f() {}").function("f"), timeout=60)
+        assert list(results) == list(range(2, 200, 2))
+        with pytest.raises(px.PluginError):
+            pool.warm_up(px.Plugin("function (").function("f"))
+        with pytest.raises(TypeError, match=r"Plugin\(source\)"):
+            pool.warm_up(len)  # type: ignore[arg-type]
+        large = px.Plugin("const kept = new Array(2e6).fill(1.5); function f() {}")
+        with pytest.raises(px.PexecError):
+            pool.warm_up(large.function("f"), large.function("f", limits=px.Limits(memory_bytes=8 << 20)))
+        os.kill(*tools.running(pool), signal.SIGSTOP)
+        with pytest.raises(TimeoutError, match="not ready"):
+            pool.warm_up(px.Plugin("function g() {}").function("g"), timeout=0.1)
+        os.kill(*tools.running(pool), signal.SIGCONT)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.warm_up()
+
+
+def test_an_idle_pool_does_nothing(tools: Any) -> None:
+    """Its processes sleep while the program waits for something else: none looks around every now and then. (A
+    sandbox's watchdog wakes once when the last job's deadline would have been.)
+    """
+
+    def switches(pid: int) -> int:
+        total = 0
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as status:
+                total += sum(int(line.split()[1]) for line in status if "voluntary_ctxt" in line)
+        return total
+
+    with Pool(3) as pool, Pool(1, limits=px.Limits(time_s=1)) as other:
+        pool.warm_up(tools.function("double"))
+        assert list(pool.map(tools.function("double"), range(300))) == list(range(0, 600, 2))
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        zygote = pool._core._supervisor._zygote
+        assert zygote is not None
+        pids = [*tools.running(pool), zygote._process.pid]
+        collector = f"{os.getpid()}/task/{pool._core._thread.native_id}"
+
+        def state() -> list[int]:
+            with open(f"/proc/{collector}/status", encoding="ascii") as status:
+                mine = sum(int(line.split()[1]) for line in status if "voluntary_ctxt" in line)
+            return [mine, *map(switches, pids)]
+
+        settled = [state()]
+        tools.eventually(lambda: settled.append(state()) or settled[-1] == settled[-2], "all have gone to sleep")
+        assert isinstance(other.submit(tools.function("spin"), 1).exception(), px.JobTimeout)  # a second
+        assert all(now - before <= 2 for now, before in zip(state(), settled[-1], strict=True))
