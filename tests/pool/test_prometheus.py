@@ -1,0 +1,48 @@
+"""Statistics for Prometheus, read back from the text that is scraped."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import pytest
+
+from parallel_exec.pool import Pool
+
+client = pytest.importorskip("prometheus_client", reason="pip install parallel_exec[prometheus]")
+
+
+def test_a_scrape_tells_what_stats_tell(tools: Any) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    from parallel_exec.pool.prometheus import PoolCollector
+
+    registry = client.CollectorRegistry()
+    pool = Pool(1)
+    registry.register(PoolCollector(pool, name="mine"))
+    with pool:
+        assert list(pool.map(tools.function("double"), range(50))) == list(range(0, 100, 2))
+        pool.submit(tools.function("fail"), 1).exception()
+        stats = pool.stats()
+        text = client.generate_latest(registry).decode()
+    samples = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    mine = ("pool", "mine")
+    assert samples["parallel_exec_jobs_total", mine] == stats.jobs == 51
+    assert samples["parallel_exec_failures_total", ("error", "JSError"), mine] == 1
+    assert samples["parallel_exec_document_bytes_total", mine] == stats.bytes_in
+    assert samples["parallel_exec_workers", mine] == 1
+    assert samples["parallel_exec_events_total", ("event", "worker started"), mine] == 1
+    assert samples["parallel_exec_run_seconds_sum", mine] == pytest.approx(stats.run.total)
+    buckets = [
+        (dict(key[1:])["le"], value) for key, value in samples.items() if key[0] == "parallel_exec_run_seconds_bucket"
+    ]
+    counts = [value for le, value in sorted(buckets, key=lambda each: float(each[0]))]
+    assert counts == sorted(counts) and counts[-1] == 51 == samples["parallel_exec_run_seconds_count", mine]
+    assert sum(low < 51 for low in counts) >= 1
+    del pool
+    gc.collect()
+    assert client.generate_latest(registry) == b""
