@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -27,19 +28,23 @@ class Document:
     problem: str = ""
 
 
-def read_documents(files: Sequence[str], *, lines: bool) -> Iterator[Document]:
-    """Yield the documents of files, ``-`` being stdin: each file one, or each line that is not blank."""
+def read_documents(files: Sequence[str], *, lines: bool, in_thread: bool = False) -> Iterator[Document]:
+    """Yield the documents of files, ``-`` being stdin: each file one, or each line that is not blank.
+
+    Args:
+        in_thread: they are read by a thread that may still wait for one when the interpreter exits.
+    """
     index = 0
     for file in files:
-        for origin, text, problem in _lines(file) if lines else _whole(file):
+        for origin, text, problem in (_lines if lines else _whole)(file, in_thread):
             yield Document(index, origin, text, problem)
             index += 1
 
 
-def _whole(file: str) -> Iterator[tuple[str, bytes | None, str]]:
+def _whole(file: str, in_thread: bool) -> Iterator[tuple[str, bytes | None, str]]:
     try:
         if file == "-":
-            text = _stdin().read()
+            text = _stdin(in_thread=in_thread).read()
         else:
             with open(file, "rb") as stream:
                 text = stream.read()
@@ -49,10 +54,10 @@ def _whole(file: str) -> Iterator[tuple[str, bytes | None, str]]:
         yield _name(file), text, ""
 
 
-def _lines(file: str) -> Iterator[tuple[str, bytes | None, str]]:
+def _lines(file: str, in_thread: bool) -> Iterator[tuple[str, bytes | None, str]]:
     number = 0
     try:
-        with nullcontext(_stdin()) if file == "-" else open(file, "rb") as stream:
+        with nullcontext(_stdin(in_thread=in_thread)) if file == "-" else open(file, "rb") as stream:
             for number, line in enumerate(stream, 1):
                 text = line.strip(b" \t\r\n")
                 if text:
@@ -61,10 +66,11 @@ def _lines(file: str) -> Iterator[tuple[str, bytes | None, str]]:
         yield f"{_name(file)} line {number + 1}", None, f"cannot read it: {error.strerror or error}"
 
 
-def _stdin() -> BinaryIO:
+def _stdin(*, in_thread: bool) -> BinaryIO:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "it is closed")
-    return sys.stdin.buffer
+    # At its exit the interpreter closes sys.stdin, and aborts if a thread waits for input from that.
+    return os.fdopen(os.dup(sys.stdin.fileno()), "rb") if in_thread else sys.stdin.buffer
 
 
 def _name(file: str) -> str:

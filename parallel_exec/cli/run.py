@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import closing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,9 @@ from .options import (
     make_limits,
 )
 from .startup import ready
+
+if TYPE_CHECKING:
+    from .batch import Outcome
 
 
 def run(
@@ -44,6 +48,10 @@ def run(
             help="Write this line for a document that fails, so that line N belongs to document N.",
         ),
     ] = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Run each document by the plugin as its file is then, and say when it changes."),
+    ] = False,
     workers: WorkersOption = None,
     time_limit: TimeOption = None,
     memory_limit: MemoryOption = None,
@@ -75,16 +83,27 @@ def run(
     sources = files or ["-"]
     failed = done = 0
     total = None if lines or "-" in sources else len(sources)
-    outcomes = run_batch(
-        loaded.function(chosen, output="bytes"),
-        image,
-        read_documents(sources, lines=lines),
-        limits=limits,
-        workers=processes,
-        worth_s=WORTH_S if workers is None else 0.0,
-    )
+    documents = read_documents(sources, lines=lines, in_thread=watch)
+    outcomes: Generator[Outcome | str]
+    if watch:
+        from .watch import run_watched
+
+        outcomes = run_watched(plugin, loaded, chosen, documents, limits=limits, workers=processes)
+    else:
+        outcomes = run_batch(
+            loaded.function(chosen, output="bytes"),
+            image,
+            documents,
+            limits=limits,
+            workers=processes,
+            worth_s=WORTH_S if workers is None else 0.0,
+        )
     with Output(out) as output, Bar("documents", total) as bar, closing(outcomes):
         for outcome in outcomes:
+            if isinstance(outcome, str):
+                bar.pause()
+                say(outcome, "note")
+                continue
             if outcome.result is not None:
                 done += 1
                 output.write(outcome.result + b"\n")
