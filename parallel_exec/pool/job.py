@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ..documents import Output, result_value
 from ..errors import PexecError
 from ..plugin import PluginFunction
+from ..sandbox.chain import shown
 from .channel import Shared
 from .ring import Buffer
 
@@ -58,7 +59,7 @@ class Target:
         self.image = shared[0].ident
         self.limits = shared[-1].ident
         self.plugin = function.plugin.name
-        self.function = function.name
+        self.function = shown(function.name)
         self.name = function.name.encode("utf-8", "surrogatepass")
         self.patience_s = patience_s
         self.domain = domain

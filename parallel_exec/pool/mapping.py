@@ -29,6 +29,14 @@ DRAW_S = 0.001
 Errors = Literal["raise", "return"]
 
 
+def check_window(buffersize: int | None, errors: Errors) -> None:
+    """Raise a ValueError unless a map can be given these arguments."""
+    if buffersize is not None and buffersize < 1:
+        raise ValueError(f"buffersize must be at least 1; got {buffersize}")
+    if errors not in ("raise", "return"):
+        raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
+
+
 class Map:
     """The jobs of one map, between the iterable and the consumer.
 

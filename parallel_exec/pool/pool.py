@@ -26,7 +26,8 @@ from ..plugin import PluginFunction
 from .core import Core
 from .cpus import usable_cpus
 from .job import Job, frozen
-from .mapping import Errors, Map
+from .mapping import Errors, Map, check_window
+from .par_iter import ParIter
 
 
 class Pool(Executor):
@@ -151,10 +152,7 @@ class Pool(Executor):
             raise TypeError(f"map takes one iterable of documents; got {len(iterables)}")
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1 (it has no effect); got {chunksize}")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be at least 1; got {buffersize}")
-        if errors not in ("raise", "return"):
-            raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
+        check_window(buffersize, errors)
         deadline = None if timeout is None else time.monotonic() + timeout
         run = Map(
             self._core,
@@ -166,6 +164,19 @@ class Pool(Executor):
             errors=errors,
         )
         return run.results(deadline)
+
+    def par_iter(self, documents: Iterable[Any], *, buffersize: int | None = None, errors: Errors = "raise") -> ParIter:
+        """Return a lazy chain over the documents, to which stages are added: ``pool.par_iter(documents).map(f).sum()``.
+
+        Args:
+            documents: what stages begin with, as in `map`.
+            buffersize, errors: as in `map`.
+
+        Raises:
+            ValueError: an argument is not what it can be.
+        """
+        check_window(buffersize, errors)
+        return ParIter(self, documents, buffersize=buffersize, errors=errors)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, and end the workers when those there are have been done.

@@ -14,6 +14,7 @@ from ..errors import InvalidDocument, PexecError
 from ..host import HostFunction
 from ..limits import Limits
 from . import outcome
+from .chain import locate, stage_name
 from .console import OnConsole, log_record, records
 from .deadline import Deadline
 from .engine import Engine
@@ -161,7 +162,7 @@ class Sandbox:
             self._run()
         except Trapped as trap:
             deadline.end()  # before the instance goes, for its fuel
-            raise self._trapped(instance, trap) from None
+            raise self._trapped(instance, function, trap) from None
         except BaseException:
             raised = self._host.end() if self._host is not None else None
             if raised is None:
@@ -173,7 +174,7 @@ class Sandbox:
         reply = instance.reply()
         try:
             if reply.status != Status.OK:
-                raise outcome.job_error(instance, reply, limits, function)
+                raise locate(outcome.job_error(instance, reply, limits, stage_name(function, reply)), function, reply)
             return reply.output_kind, instance.read(reply.output_ptr, reply.output_len)
         finally:
             self._finish(instance, reply, input_end)
@@ -227,7 +228,7 @@ class Sandbox:
         if console is not None:
             self._tell(console, reply)
 
-    def _trapped(self, instance: Instance, trap: Trapped) -> PexecError:
+    def _trapped(self, instance: Instance, function: str, trap: Trapped) -> PexecError:
         reply = instance.reply()
         console = self._console(instance, reply)
         self._reached = instance.size()
@@ -235,7 +236,7 @@ class Sandbox:
         self._drop()
         if console is not None:
             self._tell(console, reply)
-        return outcome.trap_error(reply, self.limits, trap)
+        return locate(outcome.trap_error(reply, self.limits, trap), function, reply)
 
     def _console(self, instance: Instance, reply: Reply) -> bytes | None:
         if not reply.console_len and not reply.console_dropped:
