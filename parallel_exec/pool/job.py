@@ -179,6 +179,8 @@ class Job:
 
         A map's are decoded by the map's consumer, rather than by a thread that has other results to see to.
         """
+        if self.ended:  # it was stopped, and its worker ended it nevertheless
+            return
         future = self.future
         if future is None:
             self._value = kind, content
@@ -214,6 +216,11 @@ class Job:
             return self.result()
         except PexecError as error:
             return error
+
+    @property
+    def owner(self) -> object:
+        """Who waits for the job: its future or its map."""
+        return self.sink if self.future is None else self.future
 
     @property
     def held(self) -> int:

@@ -182,6 +182,10 @@ class Map:
             self._exhausted = True
         except Exception as error:
             self._fail(error)
+        self._queue(drawn, bad)
+
+    def _queue(self, drawn: list[Job], bad: list[tuple[Job, PexecError]]) -> None:
+        """Take the jobs of documents that were drawn; the bad ones are not for the pool and have failed."""
         try:
             failed = [job for job, _ in bad]
             self._core.add([job for job in drawn if job not in failed] if bad else drawn)

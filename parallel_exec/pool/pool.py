@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ..documents import prepare
 from ..errors import PexecError
 from ..limits import Limits
 from ..plugin import PluginFunction
+from . import awaiting
 from .core import Core
 from .cpus import usable_cpus
 from .job import Job, frozen
@@ -177,6 +178,64 @@ class Pool(Executor):
         """
         check_window(buffersize, errors)
         return ParIter(self, documents, buffersize=buffersize, errors=errors)
+
+    async def acall(self, fn: PluginFunction, document: Any, /) -> Any:
+        """Run a plugin's function on a document and return its result: `submit` for a coroutine.
+
+        It works in the event loops of asyncio and trio, and so in anyio's. If the waiting task is cancelled, the job is
+        stopped: one that has not begun is not run, and a worker that goes on running it is killed and replaced, at the
+        cost of nobody else's job.
+
+        Raises:
+            What `submit` raises, and what is the exception of its future. RuntimeError: no event loop is running.
+        """
+        _check_function(fn)
+        try:
+            await awaiting.publish(self._core, fn)
+        except PexecError as error:
+            raise error.at(plugin=fn.plugin.name, function=fn.name) from None
+        return await awaiting.awaited(self._core, self.submit(fn, document))
+
+    def amap(
+        self,
+        fn: PluginFunction,
+        documents: Iterable[Any] | AsyncIterable[Any],
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        errors: Errors = "raise",
+    ) -> AsyncGenerator[Any, None]:
+        """Run a plugin's function on every document of an iterable and yield the results: `map` for ``async for``.
+
+        Args:
+            fn: what ``plugin.function(name)`` gave.
+            documents: an iterable, drawn from in the loop's thread, or an asynchronous iterable, drawn from in a task
+                of its own.
+            buffersize, ordered, errors: as in `map`.
+
+        When the iteration ends early (its generator is closed, or its task cancelled), the jobs in flight are stopped
+        as `acall`'s. As any asynchronous generator it is closed at once only by ``aclose()`` (`contextlib.aclosing`).
+
+        Raises:
+            As `map`. RuntimeError, from the iterator: no event loop is running.
+        """
+        _check_function(fn)
+        check_window(buffersize, errors)
+        return awaiting.amap(
+            self._core, fn, documents, workers=self._max_workers, size=buffersize, ordered=ordered, errors=errors
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Shut down as ``with`` does, without blocking the loop; when the task was cancelled, at once."""
+        if kind is not None and not issubclass(kind, Exception):
+            self._core.abort()
+        self.shutdown(wait=False)
+        await awaiting.joined(self._core)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, and end the workers when those there are have been done.

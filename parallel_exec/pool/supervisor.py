@@ -97,7 +97,7 @@ class Supervisor:
             self._zygote.kill(worker)
 
     def retire(self, worker: Worker) -> None:
-        """Let a new worker take the place of one that has nothing to do."""
+        """Let a new worker take the place of one that has nothing to do, or nothing that anybody waits for."""
         self.condemn(worker, "", WorkerState.RETIRED)
         self.replace()
 
@@ -229,7 +229,7 @@ class Supervisor:
         job = self._scheduler.lost(worker.id, worker.block.running)
         del self.workers[worker.id]
         self._poller.unregister(worker.control.fileno())
-        if job is not None:
+        if job is not None and not job.ended:
             loss = self._loss(worker, job, how)
             if isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
                 job.attempts += 1
