@@ -17,9 +17,10 @@ from .core import Core
 from .job import Job
 from .loops import Loop, current_loop
 from .mapping import Errors, Map
+from .threads import ThreadCore
 
 
-async def publish(core: Core, fn: PluginFunction) -> None:
+async def publish(core: Core | ThreadCore, fn: PluginFunction) -> None:
     """Have a function's plugin loaded, without blocking the loop.
 
     Raises:
@@ -29,12 +30,12 @@ async def publish(core: Core, fn: PluginFunction) -> None:
         await current_loop().in_thread(lambda: core.target(fn))
 
 
-async def joined(core: Core) -> None:
+async def joined(core: Core | ThreadCore) -> None:
     """Wait for the end of a pool that is ending."""
     await current_loop().in_thread(core.join)
 
 
-async def awaited(core: Core, future: Future[Any]) -> Any:
+async def awaited(core: Core | ThreadCore, future: Future[Any]) -> Any:
     """Wait for a future of the pool's; if the waiting task is cancelled, the job is stopped."""
     done = current_loop().alarm()
     future.add_done_callback(lambda _: done.ring())
@@ -48,7 +49,7 @@ async def awaited(core: Core, future: Future[Any]) -> Any:
 
 
 async def amap(
-    core: Core,
+    core: Core | ThreadCore,
     fn: PluginFunction,
     documents: Iterable[Any] | AsyncIterable[Any],
     *,
@@ -71,6 +72,7 @@ async def amap(
     finally:
         if stop_feeding is not None:
             stop_feeding()
+        run.drop()
         core.cancel(run)
 
 
@@ -85,8 +87,14 @@ class AsyncMap(Map):
     """
 
     def __init__(
-        self, loop: Loop, core: Core, fn: PluginFunction, documents: Iterable[Any] | AsyncIterable[Any], **options: Any
+        self,
+        loop: Loop,
+        core: Core | ThreadCore,
+        fn: PluginFunction,
+        documents: Iterable[Any] | AsyncIterable[Any],
+        **options: Any,
     ) -> None:
+        self._loop = loop
         self._awaiting = False
         self._alarm = loop.alarm()
         self._room = loop.alarm()
@@ -114,7 +122,7 @@ class AsyncMap(Map):
                 self._queue([self._job(target, document, bad)], bad)
                 if self._failure is not None:
                     break
-                while self._in_flight >= self._size or not self._affords(self._in_flight):
+                while not self._wants(self._in_flight):
                     await self._room.wait()
                 self._alarm.ring()
         except Exception as error:
@@ -137,6 +145,10 @@ class AsyncMap(Map):
                 if self._failure is not None:
                     raise self._failure
                 return False
+            if not self.is_fed and not self._exhausted and self._wants(self._in_flight):
+                self._fill()  # a slow iterable's documents come in portions
+                await self._loop.turn()
+                continue
             # Whoever ends a job says so and then looks at this; here it is the other way round.
             self._awaiting = True
             if not self.ready:
@@ -153,6 +165,11 @@ class AsyncMap(Map):
         if self._in_flight <= self._low:
             self._fill()
         return job
+
+    def drop(self) -> None:
+        """Cancel the jobs that have not begun."""
+        for job in self._jobs:
+            job.cancel()
 
     def _fill(self) -> None:
         if self.is_fed:

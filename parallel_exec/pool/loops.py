@@ -33,6 +33,9 @@ class Loop(Protocol):
     async def in_thread(self, function: Callable[[], T]) -> T:
         """Run a function in a thread of its own. It is run to its end, even if the waiting task is cancelled."""
 
+    async def turn(self) -> None:
+        """Let other tasks run."""
+
     def spawn(self, task: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         """Run a task beside the current one; return what cancels it. It must not raise."""
 
@@ -61,6 +64,9 @@ class _AsyncioLoop:
 
     async def in_thread(self, function: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(None, function)
+
+    async def turn(self) -> None:
+        await asyncio.sleep(0)
 
     def spawn(self, task: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         async def run() -> None:
@@ -99,6 +105,9 @@ class _TrioLoop:
         with self._trio.CancelScope(shield=True):
             result: T = await self._trio.to_thread.run_sync(function)
         return result
+
+    async def turn(self) -> None:
+        await self._trio.lowlevel.checkpoint()
 
     def spawn(self, task: Callable[[], Awaitable[None]]) -> Callable[[], None]:
         scope = self._trio.CancelScope()

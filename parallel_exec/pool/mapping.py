@@ -16,6 +16,7 @@ from ..plugin import PluginFunction
 from .core import Core
 from .job import Job, Target, frozen
 from .scheduler import WINDOW_BATCHES
+from .threads import ThreadCore
 
 # Documents drawn ahead at first, per worker; more are drawn when a worker has too few.
 LEAST_AHEAD = 2 * WINDOW_BATCHES
@@ -55,7 +56,7 @@ class Map:
 
     def __init__(
         self,
-        core: Core,
+        core: Core | ThreadCore,
         fn: PluginFunction,
         documents: Iterator[Any],
         *,

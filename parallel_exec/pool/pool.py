@@ -29,6 +29,7 @@ from .cpus import usable_cpus
 from .job import Job, frozen
 from .mapping import Errors, Map, check_window
 from .par_iter import ParIter
+from .threads import ThreadCore
 
 
 class Pool(Executor):
@@ -47,6 +48,10 @@ class Pool(Executor):
         max_jobs_per_worker: how many jobs a worker process runs, about, before a new one takes its place; None for no
             such number.
         retries: how often a job is run again when its worker dies. A plugin's own failure is never retried.
+        backend: ``"process"``, or ``"thread"`` for workers that are threads of this process, each with sandboxes of its
+            own. Jobs still run in parallel, and limits hold, but for the last of them: nothing can kill a job that
+            looks at no deadline, or save this process from a crash of the engine. `isolation`, `max_jobs_per_worker`
+            need processes.
 
     Raises:
         ValueError: a number is out of its range.
@@ -66,6 +71,7 @@ class Pool(Executor):
         isolation: Literal["process"] | None = None,
         max_jobs_per_worker: int | None = None,
         retries: int = 0,
+        backend: Literal["process", "thread"] = "process",
     ) -> None:
         if max_workers is None:
             max_workers = usable_cpus()
@@ -80,14 +86,22 @@ class Pool(Executor):
         for name, number, least in (("max_jobs_per_worker", max_jobs_per_worker or 1, 1), ("retries", retries, 0)):
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise ValueError(f"{name} must be an integer of at least {least}; got {number!r}")
+        if backend not in ("process", "thread"):
+            raise ValueError(f"backend must be 'process' or 'thread'; got {backend!r}")
         self._max_workers = max_workers
-        self._core = Core(
-            max_workers,
-            limits or Limits(),
-            by_domain=isolation == "process",
-            jobs_per_worker=max_jobs_per_worker,
-            retries=retries,
-        )
+        self._core: Core | ThreadCore
+        if backend == "thread":
+            if isolation is not None or max_jobs_per_worker is not None:
+                raise ValueError("isolation and max_jobs_per_worker need processes: use backend='process'")
+            self._core = ThreadCore(max_workers, limits or Limits())
+        else:
+            self._core = Core(
+                max_workers,
+                limits or Limits(),
+                by_domain=isolation == "process",
+                jobs_per_worker=max_jobs_per_worker,
+                retries=retries,
+            )
         # A pool that is forgotten without shutdown ends once its jobs have.
         weakref.finalize(self, self._core.close_soon).atexit = False
 

@@ -135,7 +135,20 @@ class Sandbox:
         with contextlib.suppress(AttributeError):  # __init__ did not get as far
             self._drop()
 
-    def run(self, function: str, content: bytes | bytearray | memoryview, kind: int = arrays.JSON) -> tuple[int, bytes]:
+    def stop(self) -> None:
+        """Have the call that another thread makes end with `JobTimeout`, as at its deadline; a call that has begun no
+        job yet does not see it.
+        """
+        self._deadline.stop(self._job)
+
+    def run(
+        self,
+        function: str,
+        content: bytes | bytearray | memoryview,
+        kind: int = arrays.JSON,
+        *,
+        stopped: Callable[[], bool] | None = None,
+    ) -> tuple[int, bytes]:
         """Run one job on bytes that are encoded already; return the result's kind and bytes. `call` is the friendlier
         way.
 
@@ -143,6 +156,7 @@ class Sandbox:
             function: name of the function.
             content: the document: JSON text or, if `kind` says so, the elements of a typed array.
             kind: what the content is (`arrays`).
+            stopped: whether the job has to stop, asked once when it has begun: for who calls `stop` in another thread.
         """
         limits = self.limits
         length = len(content)
@@ -158,6 +172,8 @@ class Sandbox:
             self._host.begin()
         deadline = self._deadline
         deadline.begin(self._job)
+        if stopped is not None and stopped():
+            deadline.stop(self._job)
         try:
             self._run()
         except Trapped as trap:

@@ -44,9 +44,9 @@ CHAINS = st.lists(
 )
 
 
-@pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
-    with Pool(2, limits=px.Limits(time_s=5.0)) as pool:
+@pytest.fixture(scope="module", params=["process", "thread"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    with Pool(2, limits=px.Limits(time_s=5.0), backend=request.param) as pool:
         yield pool
 
 
@@ -210,8 +210,9 @@ def test_errors_can_stand_in_place_of_values(pool: Pool) -> None:
                 reduction()
 
 
-def test_a_stage_that_runs_for_ever_is_named() -> None:
-    with Pool(1, limits=px.Limits(time_s=0.2)) as pool:
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_stage_that_runs_for_ever_is_named(backend: Any) -> None:
+    with Pool(1, limits=px.Limits(time_s=0.2), backend=backend) as pool:
         for same in (A.function("same"), B.function("same")):
             chain = pool.par_iter([1, 2, 7]).map(same).filter(A.function("spin")).map(A.function("inc"))
             with pytest.raises(px.JobTimeout, match=r"a\.js: spin\(\): document 2: "):
