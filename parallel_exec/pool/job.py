@@ -143,11 +143,11 @@ class Job:
         self._error: BaseException | None = None
 
     def claim(self) -> bool:
-        """Called when the job is handed to a worker. False: it has been cancelled, drop it."""
+        """Called when the job is handed to a worker. False: it has been cancelled or stopped, drop it."""
         if not self.claimed:
             future = self.future
             self.claimed = not self.dropped if future is None else future.set_running_or_notify_cancel()
-        return self.claimed
+        return self.claimed and not self.ended
 
     def cancel(self) -> None:
         """Cancel the job, if no worker has it, and tell those who wait for it."""

@@ -285,3 +285,18 @@ def test_what_is_no_function_of_a_plugin_is_refused(pool: Pool) -> None:
         pool.par_iter([1], errors="ignore")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="buffersize must be"):
         pool.par_iter([1], buffersize=0)
+
+
+def test_an_interrupt_at_any_line_of_a_chain_leaves_a_good_pool(tools: Any, interrupt_at_every_line: Any) -> None:
+    with Pool(2) as pool:
+        chain = pool.par_iter(range(4), buffersize=2).map(A.function("inc")).map(B.function("inc"))
+        assert chain.fold(0, A.function("add")).sum() == 14
+
+        def attempt(interrupted: Any) -> None:
+            interrupted(lambda: chain.fold(0, A.function("add")).sum())
+            assert chain.collect() == [2, 3, 4, 5]
+            assert pool.submit(A.function("inc"), 4).result() == 5
+            tools.eventually(lambda: pool._core._scheduler.idle, "the interrupted jobs have ended as well")
+            assert not pool._core.duty._maps
+
+        assert interrupt_at_every_line(attempt, "par_iter.py", "mapping.py", "trips.py") > 100
