@@ -18,7 +18,7 @@ from .plugin import Plugin, PluginFunction
 from .sandbox import JobStats, MemoryImage, Sandbox
 
 if TYPE_CHECKING:
-    from .pool import Pool
+    from .pool import ParIter, Pool
 
 __all__ = [
     "FuelExhausted",
@@ -30,6 +30,7 @@ __all__ = [
     "MemoryImage",
     "MemoryLimitExceeded",
     "OutputTooLarge",
+    "ParIter",
     "PexecError",
     "Plugin",
     "PluginError",
@@ -42,8 +43,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # A program that runs a plugin on one document needs no processes: what starts them is imported on first use.
-    if name == "Pool":
-        from .pool import Pool
+    if name in ("ParIter", "Pool"):
+        from . import pool
 
-        return Pool
+        return getattr(pool, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

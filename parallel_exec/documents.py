@@ -23,7 +23,8 @@ def encode(document: Any) -> bytes | bytearray | memoryview:
         document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``; or a Python value, ``str`` included.
 
     Raises:
-        InvalidDocument: the value has no JSON encoding.
+        InvalidDocument: the value has no JSON encoding. PexecError: the document is one, the failure of what was to
+        make it (``errors="return"``), and that is then its job's, too.
 
     >>> encode({"type": "Point"}), encode("a string"), encode(b"[1, 2]")
     (b'{"type":"Point"}', b'"a string"', b'[1, 2]')
@@ -37,6 +38,8 @@ def encode(document: Any) -> bytes | bytearray | memoryview:
     try:
         return orjson.dumps(document)
     except (orjson.JSONEncodeError, RecursionError) as error:
+        if isinstance(document, PexecError):
+            raise document from None
         raise InvalidDocument(f"the document has no JSON encoding: {error}") from None
 
 

@@ -18,6 +18,8 @@ class PexecError(Exception):
         plugin: name of the plugin concerned, or None where there is none.
         function: name of the plugin's function that ran, or None.
         document: index of the document in a map (from 0), or None outside a map.
+        group_item: where several documents' values were one job (a fold or reduce), the position among them of those at
+            which it failed, as far as that is known; else None.
 
     >>> str(PexecError("out of paper").at(plugin="track.js", function="calculate", document=3))
     'track.js: calculate(): document 3: out of paper'
@@ -28,6 +30,7 @@ class PexecError(Exception):
         self.plugin: str | None = None
         self.function: str | None = None
         self.document: int | None = None
+        self.group_item: int | None = None
 
     def at(self, *, plugin: str | None = None, function: str | None = None, document: int | None = None) -> Self:
         """Say where the error happened, as far as that is not said yet, and return the error itself."""

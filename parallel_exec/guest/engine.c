@@ -60,6 +60,7 @@ static int on_interrupt(JSRuntime *runtime, void *opaque)
 #include "clock.h"
 #include "host.h"
 #include "plugin.h"
+#include "chain.h"
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
 
@@ -260,6 +261,12 @@ static bool job_read(void)
 
 static bool job_invoke(void)
 {
+    if (unlikely(is_chain())) {
+        uint32_t status = chain_run(ctx, job_document);
+        if (status != JOB_OK)
+            job_end(status);
+        return status == JOB_OK;
+    }
     JSValue function = plugin_function(ctx, mailbox_.name, mailbox_.name_len);
     if (JS_IsException(function)) {
         job_end(report_exception(ctx));
@@ -282,7 +289,8 @@ static void job_write(void)
 {
     uint8_t *bytes;
     size_t len;
-    mailbox_.output_kind = binary_write(ctx, job_result, &bytes, &len);
+    bool chained = is_chain();
+    mailbox_.output_kind = chained ? DATA_JSON : binary_write(ctx, job_result, &bytes, &len);
     if (mailbox_.output_kind != DATA_JSON) {
         mailbox_.output_ptr = (uint32_t)(uintptr_t)bytes;
         mailbox_.output_len = (uint32_t)len;
@@ -290,7 +298,8 @@ static void job_write(void)
         return;
     }
     struct writer w;
-    int written = json_write(ctx, &w, job_result, mailbox_.output_limit);
+    int written = unlikely(chained) ? json_write_array(ctx, &w, chain.values, chain.value_count, mailbox_.output_limit)
+                                    : json_write(ctx, &w, job_result, mailbox_.output_limit);
     if (written == 0) {                      /* undefined has no JSON text; the caller gets null */
         mailbox_.output_ptr = (uint32_t)(uintptr_t)"null";
         mailbox_.output_len = 4;

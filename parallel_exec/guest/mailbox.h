@@ -35,7 +35,7 @@ struct mailbox {
     uint64_t seed;               /* of Math.random and hash tables */
     double time_ms;              /* the clock, in ms since 1970; it stands still during a job */
     uint32_t name_len;
-    char name[MAILBOX_NAME_SIZE]; /* function to call, or the plugin's file name for a load; UTF-8 */
+    char name[MAILBOX_NAME_SIZE]; /* function to call, or a chain of them (chain.h), or the plugin's file name for a load; UTF-8 */
     uint32_t reserved;
     /* written by the host's watchdog at any time: the number of a job that must stop, 0 if none must. A late write
      * names a job that is over, so it cannot stop the next one. */
@@ -55,6 +55,8 @@ struct mailbox {
     uint32_t memory_wanted;      /* the request that was refused, in bytes of linear memory; 0 if none was */
     uint32_t output_kind;        /* what the output is (binary.h) */
     uint32_t stack_low;          /* lowest address of the shadow stack that a check of its depth has seen */
+    uint32_t stage;              /* of a chain: the stage that ran last, from 0 */
+    uint32_t item;               /* of a chain on a group: the array that it was at, from 0 */
 };
 
 #define MAILBOX_PADDING 64

@@ -3,6 +3,7 @@
 from .deployment import DeployedFunction, Deployment
 from .events import PoolEvent
 from .future import JobFuture
+from .par_iter import ParIter
 from .pool import Pool
 from .stats import Distribution, JobCounts, PoolStats, WorkerStats
 from .version import Version, Versioned
@@ -13,6 +14,7 @@ __all__ = [
     "Distribution",
     "JobCounts",
     "JobFuture",
+    "ParIter",
     "Pool",
     "PoolEvent",
     "PoolStats",

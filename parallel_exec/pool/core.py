@@ -19,14 +19,17 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 
 from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
+from ..plugin import PluginFunction
 from ..sandbox import Engine
 from . import lifetime
 from .bell import Wakeup
-from .deployment import Deployments
+from .deployment import DeployedFunction, Deployments
 from .duty import Duty
 from .events import Events
 from .job import Job, Target
@@ -40,7 +43,7 @@ from .stats import PoolStats, Tally
 from .supervisor import Supervisor
 
 # A job that has no result, and why; None: it is cancelled.
-Failure = tuple[Job, PexecError | None]
+Failure = tuple[Job, Exception | None]
 
 log = logging.getLogger("parallel_exec.pool")
 
@@ -49,6 +52,8 @@ LOOK_S = 0.02
 # While a worker has nothing to do and another one has jobs that it has not begun, how long a job may take until those
 # are taken back.
 STALL_S = 0.001
+# How long a job that was cancelled may go on before its worker is killed; a new one takes a few milliseconds.
+CANCEL_S = 0.02
 
 
 class Core:
@@ -80,6 +85,8 @@ class Core:
         self.events = events
         self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take, self.events)
         self._workers = self._supervisor.workers
+        self._unwanted: deque[object] = deque()  # owners whose jobs are to be stopped
+        self._lingering: list[tuple[float, Worker, int]] = []  # when to kill which worker if it still has which job
         self._done: list[tuple[list[Job | None], list[Entry], bytes, Tally]] = []
         self._changed = threading.Condition(self._lock)  # something else than results has been dealt with
         self._closing = False
@@ -150,6 +157,19 @@ class Core:
                 left = None if deadline is None else deadline - time.monotonic()
                 if (left is not None and left <= 0) or not self._changed.wait(left):
                     raise TimeoutError(f"the workers were not ready after {timeout:g} s")
+
+    def knows(self, function: PluginFunction | DeployedFunction) -> bool:
+        """Whether `target` returns at once."""
+        return isinstance(function, PluginFunction) and self._publisher.target(function) is not None
+
+    def cancel(self, owner: object) -> None:
+        """Have all jobs of a future or a map stopped: they fail with `CancelledError`, wherever they are.
+
+        A worker that goes on running one of them for more than `CANCEL_S` is killed; what else it has is run by others.
+        """
+        self.duty.need(owner)
+        self._unwanted.append(owner)
+        self._wakeup.ring()
 
     def hungry(self) -> bool:
         """Whether a worker could do with more jobs than there are."""
@@ -303,7 +323,7 @@ class Core:
             timeout = STALL_S
         if timeout is None or now + timeout > self._check_at:
             if now >= self._check_at:
-                if leave and self._supervisor.overdue(now):
+                if leave and (self._lingering or self._supervisor.overdue(now)):
                     return False
                 self._check(now)
             if self._check_at < math.inf:
@@ -330,8 +350,13 @@ class Core:
         """Kill what is overdue, and find out when to check again."""
         with self._lock:
             self._supervisor.kill_overdue(now)
+            self._kill_lingering(now)
             # What is handed over from now on is due no earlier than this.
-            self._check_at = min(self._supervisor.next_due(), now + self._publisher.least_patience_s)
+            self._check_at = min(
+                self._supervisor.next_due(),
+                now + self._publisher.least_patience_s,
+                *[due for due, _, _ in self._lingering],
+            )
 
     def _take(self, worker: Worker) -> None:
         """Count out what a worker has ended."""
@@ -361,9 +386,42 @@ class Core:
         worker, sequence = self._scheduler.busiest()
         self._scheduler.take_back(worker, self._workers[worker].block.revoke(sequence))
 
+    def _stop(self, owner: object) -> list[tuple[Job, CancelledError]]:
+        """Stop all jobs of a future or a map."""
+
+        def unwanted(job: Job) -> bool:
+            return job.owner is owner
+
+        for ident, last in self._scheduler.holders(unwanted):
+            worker = self._workers[ident]
+            running = worker.block.revoke(last)
+            self._scheduler.take_back(ident, running)
+            # Having begun nothing else, and being given nothing else before it has ended this, it has nothing to lose.
+            job = self._scheduler.job(ident, running)
+            if job is not None and unwanted(job):
+                due = time.monotonic() + CANCEL_S
+                self._lingering.append((due, worker, running))
+                self._check_at = min(self._check_at, due)
+                self.duty.need(self)
+        self.duty.dismiss(owner)
+        jobs = self._scheduler.in_flight(unwanted) + self._scheduler.discard(unwanted)
+        return [(job, CancelledError()) for job in jobs]
+
+    def _kill_lingering(self, now: float) -> None:
+        for due, worker, sequence in self._lingering:
+            if due <= now and worker.id in self._workers:
+                self._take(worker)
+                if self._scheduler.job(worker.id, sequence) is not None:
+                    self._supervisor.retire(worker)
+        self._lingering = [each for each in self._lingering if each[0] > now]
+        if not self._lingering:
+            self.duty.dismiss(self)
+
     def _settle(self) -> list[Failure]:
-        """Hand over what waits, or end the pool; return the jobs that failed."""
+        """Stop what is unwanted, hand over what waits, or end the pool; return the jobs that failed."""
         failures: list[Failure] = [*self._supervisor.take_losses()]
+        while self._unwanted:
+            failures += self._stop(self._unwanted.popleft())
         broken = self._supervisor.broken
         if broken is not None:
             failures += [(job, WorkerCrashed(broken)) for job in self._scheduler.drain()]

@@ -15,6 +15,7 @@ from ..limits import Limits
 from ..plugin import Plugin, PluginFunction
 from .job import Target
 from .publisher import Publisher
+from .thread_targets import ThreadPublisher
 from .version import Version
 
 Publish = Callable[[PluginFunction, Version], Target]
@@ -113,7 +114,10 @@ class Deployments:
     """
 
     def __init__(
-        self, publisher: Publisher, published: Callable[[], None], forget: Callable[[Sequence[int]], None]
+        self,
+        publisher: Publisher | ThreadPublisher,
+        published: Callable[[], None],
+        forget: Callable[[Sequence[int]], None],
     ) -> None:
         self._publisher = publisher
         self._published = published
@@ -149,12 +153,12 @@ class Deployments:
         Raises:
             PluginError: the plugin cannot be loaded; nothing has changed.
         """
-        image = self._publisher.image(plugin, plugin.limits)
+        self._publisher.load(plugin, plugin.limits)
         with self._lock:
             deployment = self._deployments.get(name)
             number = 1 if deployment is None else deployment.version.number + 1
             release = Release(Version(name, number, plugin), self._publish)
-            image.users.add(release)
+            self._publisher.hold(plugin, plugin.limits, release)
             if deployment is None:
                 self._deployments[name] = Deployment(name, self, release)
             else:

@@ -73,7 +73,7 @@ class Duty:
         self._claims: set[object] = set()
         self._waiting: set[object] = set()
         self._attendants: set[object] = set()
-        self._outsiders: set[Future[Any]] = set()
+        self._outsiders: set[object] = set()
 
     # The collector's side
 
@@ -98,10 +98,18 @@ class Duty:
 
     def outsider(self, future: Future[Any]) -> None:
         """A job was submitted that belongs to no map: somebody may wait for it, so the collector must be awake."""
-        self._outsiders.add(future)
-        future.add_done_callback(self._outsiders.discard)
+        self.need(future)
+        future.add_done_callback(self.dismiss)
+
+    def need(self, owner: object) -> None:
+        """Somebody who never collects waits for results from now on, until `dismiss`: the collector must be awake."""
+        self._outsiders.add(owner)
         if self._maps:
             self._resume.ring()
+
+    def dismiss(self, owner: object) -> None:
+        """That is over."""
+        self._outsiders.discard(owner)
 
     def end(self) -> None:
         """The pool is to end; the collector sees to that."""

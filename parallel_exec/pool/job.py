@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..documents import Output, result_value
 from ..errors import PexecError
 from ..plugin import PluginFunction
+from ..sandbox.chain import shown
 from .callbacks import report_raised
 from .channel import Shared
 from .ring import Buffer
@@ -74,7 +75,7 @@ class Target:
         self.needs = self.image, self.limits
         self.version = version
         self.plugin = function.plugin.name
-        self.function = function.name
+        self.function = shown(function.name)
         self.name = function.name.encode("utf-8", "surrogatepass")
         self.patience_s = patience_s
         self.domain = domain
@@ -161,11 +162,11 @@ class Job:
         self._error: BaseException | None = None
 
     def claim(self) -> bool:
-        """Called when the job is handed to a worker. False: it has been cancelled, drop it."""
+        """Called when the job is handed to a worker. False: it has been cancelled or stopped, drop it."""
         if not self.claimed:
             future = self.future
             self.claimed = not self.dropped if future is None else future.set_running_or_notify_cancel()
-        return self.claimed
+        return self.claimed and not self.ended
 
     def cancel(self) -> None:
         """Cancel the job, if no worker has it, and tell those who wait for it."""
@@ -208,6 +209,8 @@ class Job:
 
         A map's are decoded by the map's consumer, rather than by a thread that has other results to see to.
         """
+        if self.ended:  # it was stopped, and its worker ended it nevertheless
+            return
         future = self.future
         if future is None:
             self._value = kind, content
@@ -246,6 +249,11 @@ class Job:
             return self.result()
         except PexecError as error:
             return error
+
+    @property
+    def owner(self) -> object:
+        """Who waits for the job: its future or its map."""
+        return self.sink if self.future is None else self.future
 
     @property
     def held(self) -> int:

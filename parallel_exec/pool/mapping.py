@@ -17,6 +17,7 @@ from .core import Core
 from .deployment import DeployedFunction
 from .job import Job, Target, frozen
 from .scheduler import WINDOW_BATCHES
+from .threads import ThreadCore
 from .version import Versioned
 
 # Documents drawn ahead at first, per worker; more are drawn when a worker has too few.
@@ -29,6 +30,14 @@ MOST_BYTES = 16 << 20
 DRAW_S = 0.001
 
 Errors = Literal["raise", "return"]
+
+
+def check_window(buffersize: int | None, errors: Errors) -> None:
+    """Raise a ValueError unless a map can be given these arguments."""
+    if buffersize is not None and buffersize < 1:
+        raise ValueError(f"buffersize must be at least 1; got {buffersize}")
+    if errors not in ("raise", "return"):
+        raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
 
 
 class Map:
@@ -50,7 +59,7 @@ class Map:
 
     def __init__(
         self,
-        core: Core,
+        core: Core | ThreadCore,
         fn: PluginFunction | DeployedFunction,
         documents: Iterator[Any],
         *,
@@ -58,7 +67,7 @@ class Map:
         size: int | None,
         ordered: bool,
         errors: Errors,
-        versions: bool,
+        versions: bool = False,
     ) -> None:
         self._core = core
         self._fn = fn
@@ -185,6 +194,10 @@ class Map:
             self._exhausted = True
         except Exception as error:
             self._fail(error)
+        self._queue(drawn, bad)
+
+    def _queue(self, drawn: list[Job], bad: list[tuple[Job, PexecError]]) -> None:
+        """Take the jobs of documents that were drawn; the bad ones are not for the pool and have failed."""
         try:
             failed = [job for job, _ in bad]
             self._core.add([job for job in drawn if job not in failed] if bad else drawn)

@@ -14,23 +14,26 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from concurrent.futures import Executor
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from ..documents import prepare
 from ..errors import PexecError
 from ..limits import Limits
 from ..plugin import Plugin, PluginFunction
+from . import awaiting
 from .core import Core
 from .cpus import usable_cpus
 from .deployment import DeployedFunction, Deployment
 from .events import Events, OnEvent, PoolEvent
 from .future import JobFuture
 from .job import Job, frozen
-from .mapping import Errors, Map
+from .mapping import Errors, Map, check_window
+from .par_iter import ParIter
 from .stats import PoolStats
+from .threads import ThreadCore
 from .version import Version
 
 
@@ -53,6 +56,10 @@ class Pool(Executor):
         retries: how often a job is run again when its worker dies. A plugin's own failure is never retried.
         on_event: called with a `PoolEvent` when a worker starts or ends, a job is retried, or a deployment is swapped,
             in whichever thread deals with that; it should be quick. What it raises is logged.
+        backend: ``"process"``, or ``"thread"`` for workers that are threads of this process, each with sandboxes of its
+            own. Jobs still run in parallel, and limits hold, but for the last of them: nothing can kill a job that
+            looks at no deadline, or save this process from a crash of the engine. `isolation`, `max_jobs_per_worker`
+            need processes.
 
     Raises:
         ValueError: a number is out of its range.
@@ -73,6 +80,7 @@ class Pool(Executor):
         max_jobs_per_worker: int | None = None,
         retries: int = 0,
         on_event: OnEvent | None = None,
+        backend: Literal["process", "thread"] = "process",
     ) -> None:
         if max_workers is None:
             max_workers = usable_cpus()
@@ -87,16 +95,24 @@ class Pool(Executor):
         for name, number, least in (("max_jobs_per_worker", max_jobs_per_worker or 1, 1), ("retries", retries, 0)):
             if not isinstance(number, int) or isinstance(number, bool) or number < least:
                 raise ValueError(f"{name} must be an integer of at least {least}; got {number!r}")
+        if backend not in ("process", "thread"):
+            raise ValueError(f"backend must be 'process' or 'thread'; got {backend!r}")
         self._max_workers = max_workers
         self._by_domain = isolation == "process"
-        self._core = Core(
-            max_workers,
-            limits or Limits(),
-            by_domain=self._by_domain,
-            jobs_per_worker=max_jobs_per_worker,
-            retries=retries,
-            events=Events(on_event),
-        )
+        self._core: Core | ThreadCore
+        if backend == "thread":
+            if isolation is not None or max_jobs_per_worker is not None:
+                raise ValueError("isolation and max_jobs_per_worker need processes: use backend='process'")
+            self._core = ThreadCore(max_workers, limits or Limits(), Events(on_event))
+        else:
+            self._core = Core(
+                max_workers,
+                limits or Limits(),
+                by_domain=self._by_domain,
+                jobs_per_worker=max_jobs_per_worker,
+                retries=retries,
+                events=Events(on_event),
+            )
         # A pool that is forgotten without shutdown ends once its jobs have.
         weakref.finalize(self, self._core.close_soon).atexit = False
 
@@ -166,10 +182,7 @@ class Pool(Executor):
             raise TypeError(f"map takes one iterable of documents; got {len(iterables)}")
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1 (it has no effect); got {chunksize}")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError(f"buffersize must be at least 1; got {buffersize}")
-        if errors not in ("raise", "return"):
-            raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
+        check_window(buffersize, errors)
         self._core.check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
         run = Map(
@@ -230,7 +243,8 @@ class Pool(Executor):
     def warm_up(self, *functions: PluginFunction | DeployedFunction, timeout: float | None = None) -> None:
         """Return when all workers run and are ready to call the functions, so that no job waits for that later.
 
-        With ``isolation="process"`` only the workers are waited for: no process may have two domains' plugins.
+        With ``isolation="process"`` only the workers are waited for: no process may have two domains' plugins. Threads
+        make their sandboxes at their first job nevertheless.
 
         Args:
             functions: what jobs are going to call.
@@ -258,6 +272,77 @@ class Pool(Executor):
         (100, {}, True)
         """
         return self._core.stats()
+
+    def par_iter(self, documents: Iterable[Any], *, buffersize: int | None = None, errors: Errors = "raise") -> ParIter:
+        """Return a lazy chain over the documents, to which stages are added: ``pool.par_iter(documents).map(f).sum()``.
+
+        Args:
+            documents: what stages begin with, as in `map`.
+            buffersize, errors: as in `map`.
+
+        Raises:
+            ValueError: an argument is not what it can be.
+        """
+        check_window(buffersize, errors)
+        return ParIter(self, documents, buffersize=buffersize, errors=errors)
+
+    async def acall(self, fn: PluginFunction | DeployedFunction, document: Any, /) -> Any:
+        """Run a plugin's function on a document and return its result: `submit` for a coroutine.
+
+        It works in the event loops of asyncio and trio, and so in anyio's. If the waiting task is cancelled, the job is
+        stopped: one that has not begun is not run, and a worker that goes on running it is killed and replaced, at the
+        cost of nobody else's job.
+
+        Raises:
+            What `submit` raises, and what is the exception of its future. RuntimeError: no event loop is running.
+        """
+        _check_function(fn)
+        try:
+            await awaiting.publish(self._core, fn)
+        except PexecError as error:
+            raise error.at(plugin=fn.plugin.name, function=fn.name) from None
+        return await awaiting.awaited(self._core, self.submit(fn, document))
+
+    def amap(
+        self,
+        fn: PluginFunction | DeployedFunction,
+        documents: Iterable[Any] | AsyncIterable[Any],
+        *,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        errors: Errors = "raise",
+    ) -> AsyncGenerator[Any, None]:
+        """Run a plugin's function on every document of an iterable and yield the results: `map` for ``async for``.
+
+        Args:
+            fn: what ``plugin.function(name)`` gave.
+            documents: an iterable, drawn from in the loop's thread, or an asynchronous iterable, drawn from in a task
+                of its own.
+            buffersize, ordered, errors: as in `map`.
+
+        When the iteration ends early (its generator is closed, or its task cancelled), the jobs in flight are stopped
+        as `acall`'s. As any asynchronous generator it is closed at once only by ``aclose()`` (`contextlib.aclosing`).
+
+        Raises:
+            As `map`. RuntimeError, from the iterator: no event loop is running.
+        """
+        _check_function(fn)
+        check_window(buffersize, errors)
+        return awaiting.amap(
+            self._core, fn, documents, workers=self._max_workers, size=buffersize, ordered=ordered, errors=errors
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Shut down as ``with`` does, without blocking the loop; when the task was cancelled, at once."""
+        if kind is not None and not issubclass(kind, Exception):
+            self._core.abort()
+        self.shutdown(wait=False)
+        await awaiting.joined(self._core)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, and end the workers when those there are have been done.

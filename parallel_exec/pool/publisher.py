@@ -145,6 +145,14 @@ class Publisher:
                 new.close()
             return image
 
+    def load(self, plugin: Plugin, bounds: Limits | None) -> None:
+        """As `image`, for its errors."""
+        self.image(plugin, bounds)
+
+    def hold(self, plugin: Plugin, bounds: Limits | None, user: object) -> None:
+        """Keep the plugin's image as long as the user is about."""
+        self.image(plugin, bounds).users.add(user)
+
     def give_back(self) -> list[int]:
         """Give back images that nobody uses, the oldest first, until no more than `KEPT_IMAGE_BYTES` are left or the
         rest is in use; return their numbers.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from .job import Target
@@ -272,6 +272,22 @@ class Scheduler(Generic[T]):
         window.ends.clear()
         window.ends.append(running + 1)
         window.stalled = True
+
+    def discard(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Remove the unwanted among the jobs that wait, and return them."""
+        gone = [job for job in self._queue if unwanted(job)]
+        if gone:
+            self._queue = deque(job for job in self._queue if not unwanted(job))
+        return gone
+
+    def in_flight(self, wanted: Callable[[T], bool]) -> list[T]:
+        """Such jobs that workers have."""
+        return [job for window in self._windows.values() for job in window.jobs.values() if wanted(job)]
+
+    def holders(self, wanted: Callable[[T], bool]) -> list[tuple[int, int]]:
+        """The workers that have such jobs in flight, and the sequence of the last job of each."""
+        windows = self._windows.values()
+        return [(each.worker, each.next - 1) for each in windows if any(map(wanted, each.jobs.values()))]
 
     def busiest(self) -> tuple[int, int]:
         """The worker with the most jobs in flight, and the sequence of the last of them."""

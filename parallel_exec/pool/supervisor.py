@@ -131,7 +131,7 @@ class Supervisor:
             self._zygote.kill(worker)
 
     def retire(self, worker: Worker) -> None:
-        """Let a new worker take the place of one that has nothing to do."""
+        """Let a new worker take the place of one that has nothing to do, or nothing that anybody waits for."""
         self.condemn(worker, "", WorkerState.RETIRED)
         self.replace()
 
@@ -266,7 +266,7 @@ class Supervisor:
         self._poller.unregister(worker.control.fileno())
         self.departed.adopt(worker.tally)
         self._events.note(PoolEvent(_end_of(worker), worker.fault or how, worker.id, worker.pid))
-        if job is not None:
+        if job is not None and not job.ended:
             loss = self._loss(worker, job, how)
             if isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
                 job.attempts += 1

@@ -54,6 +54,10 @@ class Deadline:
                 self._slot.cpu = clock, time.clock_gettime(clock) + self._seconds
             self._watchdog.arm(self._slot, job, self._seconds)
 
+    def stop(self, job: int) -> None:
+        """Have job number `job` stop now, if that is the one that runs. Any thread may call it."""
+        self._slot.stop(job)
+
     def end(self) -> None:
         """Stop counting. Calling it again does nothing."""
         self._slot.due = math.inf

@@ -14,7 +14,7 @@ INPUT_PADDING = 64
 # job, input_len, memory_limit, output_limit, console_limit, kind, seed, time_ms, name_len, name
 _REQUEST = struct.Struct(f"<6I Q d I {NAME_SIZE}s")
 _DEADLINE = struct.Struct("<I")
-_REPLY = struct.Struct("<13I")
+_REPLY = struct.Struct("<15I")
 
 REQUEST_SIZE = _REQUEST.size
 DEADLINE_OFFSET = REQUEST_SIZE + 4  # a reserved field keeps what follows aligned
@@ -62,6 +62,8 @@ class Reply(NamedTuple):
     memory_wanted: int
     output_kind: int
     stack_low: int
+    stage: int
+    item: int
 
 
 class Request:

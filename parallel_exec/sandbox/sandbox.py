@@ -14,6 +14,7 @@ from ..errors import InvalidDocument, PexecError
 from ..host import HostFunction
 from ..limits import Limits
 from . import outcome
+from .chain import locate, stage_name
 from .console import OnConsole, log_record, records
 from .deadline import Deadline
 from .engine import Engine
@@ -146,7 +147,20 @@ class Sandbox:
         with contextlib.suppress(AttributeError):  # __init__ did not get as far
             self._drop()
 
-    def run(self, function: str, content: bytes | bytearray | memoryview, kind: int = arrays.JSON) -> tuple[int, bytes]:
+    def stop(self) -> None:
+        """Have the call that another thread makes end with `JobTimeout`, as at its deadline; a call that has begun no
+        job yet does not see it.
+        """
+        self._deadline.stop(self._job)
+
+    def run(
+        self,
+        function: str,
+        content: bytes | bytearray | memoryview,
+        kind: int = arrays.JSON,
+        *,
+        stopped: Callable[[], bool] | None = None,
+    ) -> tuple[int, bytes]:
         """Run one job on bytes that are encoded already; return the result's kind and bytes. `call` is the friendlier
         way.
 
@@ -154,6 +168,7 @@ class Sandbox:
             function: name of the function.
             content: the document: JSON text or, if `kind` says so, the elements of a typed array.
             kind: what the content is (`arrays`).
+            stopped: whether the job has to stop, asked once when it has begun: for who calls `stop` in another thread.
         """
         limits = self.limits
         length = len(content)
@@ -169,11 +184,13 @@ class Sandbox:
             self._host.begin()
         deadline = self._deadline
         deadline.begin(self._job)
+        if stopped is not None and stopped():
+            deadline.stop(self._job)
         try:
             self._run()
         except Trapped as trap:
             deadline.end()  # before the instance goes, for its fuel
-            raise self._trapped(instance, trap) from None
+            raise self._trapped(instance, function, trap) from None
         except BaseException:
             raised = self._host.end() if self._host is not None else None
             if raised is None:
@@ -185,7 +202,7 @@ class Sandbox:
         reply = instance.reply()
         try:
             if reply.status != Status.OK:
-                raise outcome.job_error(instance, reply, limits, function)
+                raise locate(outcome.job_error(instance, reply, limits, stage_name(function, reply)), function, reply)
             return reply.output_kind, instance.read(reply.output_ptr, reply.output_len)
         finally:
             self._finish(instance, reply, input_end)
@@ -241,7 +258,7 @@ class Sandbox:
         if console is not None:
             self._tell(console, reply)
 
-    def _trapped(self, instance: Instance, trap: Trapped) -> PexecError:
+    def _trapped(self, instance: Instance, function: str, trap: Trapped) -> PexecError:
         reply = instance.reply()
         console = self._console(instance, reply)
         self._reached = instance.size()
@@ -249,7 +266,7 @@ class Sandbox:
         self._drop()
         if console is not None:
             self._tell(console, reply)
-        return outcome.trap_error(reply, self.limits, trap)
+        return locate(outcome.trap_error(reply, self.limits, trap), function, reply)
 
     def _console(self, instance: Instance, reply: Reply) -> bytes | None:
         if not reply.console_len and not reply.console_dropped:

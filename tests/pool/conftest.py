@@ -118,9 +118,9 @@ def tools() -> Tools:
     return Tools()
 
 
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    with Pool(2) as pool:
+@pytest.fixture(params=["process", "thread"])
+def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    with Pool(2, backend=request.param) as pool:
         yield pool
 
 

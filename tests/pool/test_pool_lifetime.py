@@ -82,7 +82,8 @@ def test_opening_and_closing_leaves_no_descriptor_process_or_thread(tools: Any) 
     def state() -> tuple[int, int, int, int]:
         with open("/proc/self/maps", encoding="utf-8") as maps:
             mapped = sum("memfd:parallel_exec" in line for line in maps)
-        return len(os.listdir("/proc/self/fd")), len(tools.descendants()), threading.active_count(), mapped
+        threads = sum(thread.name.startswith("parallel_exec") for thread in threading.enumerate())
+        return len(os.listdir("/proc/self/fd")), len(tools.descendants()), threads, mapped
 
     once()
     gc.collect()

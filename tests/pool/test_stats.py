@@ -15,18 +15,19 @@ from parallel_exec.pool import Distribution, Pool, PoolEvent
 from parallel_exec.pool.stats import Tally
 
 
-def test_jobs_bytes_and_times_in_all_and_per_worker(pool: Pool, tools: Any) -> None:
+def test_jobs_bytes_and_times_in_all_and_per_worker(tools: Any) -> None:
     echo = tools.plugin.function("echo", output="bytes")
     text = b'"' + b"x" * 998 + b'"'
-    assert pool.stats().jobs == 0
-    assert list(pool.map(echo, [text] * 200)) == [text] * 200
-    pool.submit(tools.function("slow"), 1).result()
-    stats = pool.stats()
-    assert (stats.jobs, stats.failures, stats.waiting, stats.in_flight) == (201, {}, 0, 0)
-    assert stats.bytes_in == stats.bytes_out == 200 * 1000 + 1
-    assert {worker.pid for worker in stats.workers} == set(tools.running(pool))
-    assert sum(worker.jobs for worker in stats.workers) == 201
-    assert sum(worker.bytes_in for worker in stats.workers) == stats.bytes_in
+    with Pool(2) as pool:
+        assert pool.stats().jobs == 0
+        assert list(pool.map(echo, [text] * 200)) == [text] * 200
+        pool.submit(tools.function("slow"), 1).result()
+        stats = pool.stats()
+        assert (stats.jobs, stats.failures, stats.waiting, stats.in_flight) == (201, {}, 0, 0)
+        assert stats.bytes_in == stats.bytes_out == 200 * 1000 + 1
+        assert {worker.pid for worker in stats.workers} == set(tools.running(pool))
+        assert sum(worker.jobs for worker in stats.workers) == 201
+        assert sum(worker.bytes_in for worker in stats.workers) == stats.bytes_in
     for times in (stats.run, stats.queue, stats.reset):
         assert times.count == sum(times.buckets) == 201
         assert 0 < times.percentile(50) <= times.percentile(90) <= times.percentile(100) < 60

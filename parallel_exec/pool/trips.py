@@ -1,0 +1,99 @@
+"""Which stages of a `ParIter` make one trip to a worker: those that follow each other and are of one plugin.
+
+Every trip is a chain (sandbox/chain.py): the first one's job is a document, a later one's the array of a document's
+values, that of a fold or reduce the arrays of several documents. So a job is of one document, and errors know which,
+until a fold makes one value of many documents'.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..plugin import Plugin, PluginFunction
+from ..sandbox.chain import CALLING, MARK, Operation, Source, Stage, chain_name, fits
+
+_NO_PLUGIN = PluginFunction(Plugin("", name="par_iter"), "par_iter")
+
+
+class Step(NamedTuple):
+    """One stage: what it does and, unless it needs none, the function that it calls and what a fold begins with."""
+
+    operation: Operation
+    function: PluginFunction | None = None
+    initial: bytes = b""
+
+
+class Trip(NamedTuple):
+    """Stages that are one job.
+
+    Attributes:
+        function: the chain of them as a function, whose result is a JSON array.
+        source: what the job's document is.
+        initial: what a fold begins with, as JSON text.
+    """
+
+    function: PluginFunction
+    source: Source
+    initial: bytes = b""
+
+
+def check_stage(operation: str, function: object, *, first: bool) -> PluginFunction:
+    """Return what was given as a stage's function, if it can be that.
+
+    Raises:
+        TypeError: it is no function of a plugin. ValueError: its name or its form of input or output does not go here.
+    """
+    if not isinstance(function, PluginFunction):
+        raise TypeError(
+            f"{operation}() runs functions of plugins in the pool's workers, not {function!r}; get one with "
+            "Plugin(source).function(name), or iterate over the chain and call it here"
+        )
+    if function.output != "value":
+        raise ValueError(f"{operation}({function.name}): the values of a chain are JSON; leave out output=")
+    if function.input != "json" and not first:
+        raise ValueError(f"{operation}({function.name}): only the first stage can have input={function.input!r}")
+    if MARK in function.name:
+        raise ValueError(f"{operation}(): a function's name cannot have the character {MARK!r}; got {function.name!r}")
+    return function
+
+
+def plan(steps: Sequence[Step]) -> list[Trip]:
+    """Return the trips that the steps make, in order; without steps one that gives each document as it is."""
+    trips: list[Trip] = []
+    owner, source, stages = _NO_PLUGIN, Source.DOCUMENT, list[Stage]()
+    if steps and steps[0].function is not None and steps[0].operation is not Operation.FOLD:
+        owner = steps[0].function
+
+    def close() -> None:
+        if stages or source is Source.DOCUMENT:
+            function = dataclasses.replace(owner, name=chain_name(source, stages), output="bytes")
+            trips.append(Trip(function, source))
+
+    for operation, function, initial in steps:
+        function = function or owner
+        stage = Stage(operation, function.name if operation in CALLING else "")
+        if operation is Operation.FOLD:
+            close()
+            trips.append(group(operation, function, initial))
+            owner, source, stages = function, Source.VALUES, []
+        elif _fuses(owner, function) and fits(source, [*stages, stage]):
+            stages.append(stage)
+        else:
+            close()
+            owner, source, stages = function, Source.VALUES, [stage]
+    close()
+    return trips
+
+
+def group(operation: Operation, function: PluginFunction, initial: bytes = b"") -> Trip:
+    """Return the trip in which a fold or reduce goes over the values of several documents."""
+    source = Source.SEEDED_GROUP if operation is Operation.FOLD else Source.GROUP
+    name = chain_name(source, [Stage(operation, function.name)])
+    return Trip(dataclasses.replace(function, name=name, input="json", output="bytes"), source, initial)
+
+
+def _fuses(owner: PluginFunction, function: PluginFunction) -> bool:
+    """Whether a function can be called in the sandbox of another one's plugin, between two others."""
+    return dataclasses.replace(owner, name=function.name, input=function.input) == function

@@ -1,0 +1,179 @@
+"""What is different about a pool of threads; what is not, test_pool_jobs.py and others run against both."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import operator
+import threading
+from concurrent.futures import CancelledError
+from typing import Any
+
+import pytest
+
+import parallel_exec as px
+from parallel_exec.pool import Pool
+
+ENDLESS = px.Limits(time_s=None)
+
+
+def threads() -> int:
+    return sum(thread.name.startswith("parallel_exec worker") for thread in threading.enumerate())
+
+
+def running(pool: Pool) -> int:
+    return sum(sandbox is not None for sandbox in list(pool._core._running.values()))  # type: ignore[union-attr]
+
+
+def test_jobs_run_at_the_same_time_and_in_this_process(tools: Any) -> None:
+    before = tools.descendants()
+    barrier = threading.Barrier(3)
+    plugin = px.Plugin("const meet = x => wait()", host={"wait": barrier.wait})
+    with Pool(3, backend="thread") as pool:
+        met = [pool.submit(plugin.function("meet"), 1) for _ in range(3)]
+        assert sorted(future.result(timeout=30) for future in met) == [0, 1, 2]
+        assert tools.descendants() == before and threads() == 3
+    assert threads() == 0
+
+
+def test_what_needs_processes_is_refused() -> None:
+    with pytest.raises(ValueError, match="use backend='process'"):
+        Pool(1, backend="thread", isolation="process")
+    with pytest.raises(ValueError, match="use backend='process'"):
+        Pool(1, backend="thread", max_jobs_per_worker=5)
+    with pytest.raises(ValueError, match="backend must be"):
+        Pool(1, backend="fibre")  # type: ignore[arg-type]
+
+
+def test_limits_hold(tools: Any) -> None:
+    limits = px.Limits(time_s=3.0, output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
+    with Pool(2, limits=limits, backend="thread") as pool:
+        futures = {
+            px.JobTimeout: pool.submit(tools.function("spin"), 1),
+            px.OutputTooLarge: pool.submit(tools.function("long"), 5000),
+            px.MemoryLimitExceeded: pool.submit(tools.function("eat"), 1),
+            px.InvalidDocument: pool.submit(tools.function("echo"), "x" * 20_000),
+        }
+        for kind, future in futures.items():
+            assert type(future.exception()) is kind
+        assert pool.submit(tools.function("double"), 2).result() == 4
+
+
+def test_shutdown_ends_what_is_pending_or_cancels_it(tools: Any) -> None:
+    pool = Pool(1, backend="thread")
+    futures = [pool.submit(tools.function("slow"), number) for number in range(10)]
+    pool.shutdown(wait=False)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(tools.function("double"), 1)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(pool.map(tools.function("double"), [1]))
+    assert [future.result() for future in futures] == list(range(10))
+    pool.shutdown()
+
+    pool = Pool(1, limits=px.Limits(time_s=0.5), backend="thread")
+    futures = [pool.submit(tools.function("spin"), 1) for _ in range(5)]
+    tools.eventually(lambda: running(pool), "a job runs")
+    pool.shutdown(cancel_futures=True)
+    assert isinstance(futures[0].exception(), px.JobTimeout)
+    assert all(future.cancelled() for future in futures[1:])
+    assert threads() == 0
+
+
+def test_leaving_by_ctrl_c_stops_what_runs(tools: Any) -> None:
+    futures = []
+    with pytest.raises(KeyboardInterrupt), Pool(1, limits=ENDLESS, backend="thread") as pool:
+        futures += [pool.submit(tools.function("spin"), 1) for _ in range(3)]
+        tools.eventually(lambda: running(pool), "a job runs")
+        raise KeyboardInterrupt
+    assert isinstance(futures[0].exception(), CancelledError)
+    assert futures[1].cancelled() and futures[2].cancelled()
+
+
+def test_a_forgotten_pool_ends(tools: Any) -> None:
+    pool = Pool(2, backend="thread")
+    future = pool.submit(tools.function("slow"), 3)
+    del pool
+    gc.collect()
+    assert future.result() == 3
+    tools.eventually(lambda: threads() == 0, "its threads have ended")
+
+
+def test_callbacks_harm_no_thread(tools: Any) -> None:
+    def leave(_: Any) -> None:
+        raise SystemExit
+
+    with Pool(1, backend="thread") as pool:
+        future = pool.submit(tools.function("slow"), 1)
+        future.add_done_callback(leave)
+        future.add_done_callback(lambda _: pool.shutdown())
+        tools.eventually(future.done, "the job is done")
+    assert threads() == 0
+
+
+def test_more_plugins_than_sandboxes_are_kept() -> None:
+    functions = [px.Plugin(f"const f = x => [{n}, x]", name=f"p{n}.js").function("f") for n in range(20)]
+    with Pool(2, backend="thread") as pool:
+        futures = [(n, i, pool.submit(functions[n], i)) for i in range(3) for n in range(20)]
+        assert all(future.result() == [n, i] for n, i, future in futures)
+
+
+def test_a_cancelled_call_stops_its_job_and_no_other(tools: Any) -> None:
+    async def test() -> None:
+        async with Pool(1, limits=ENDLESS, backend="thread") as pool:
+            call = asyncio.create_task(pool.acall(tools.function("spin"), 1))
+            while not running(pool):
+                await asyncio.sleep(0.001)
+            behind = [asyncio.create_task(pool.acall(tools.function("double"), number)) for number in range(20)]
+            cancelled = asyncio.create_task(pool.acall(tools.function("double"), 5))
+            await asyncio.sleep(0)
+            for task in (call, cancelled):
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert await asyncio.gather(*behind) == list(range(0, 40, 2))
+
+            spinning = pool.amap(tools.function("spin"), [0, 1, 1, 1])
+            assert await anext(spinning) == "quick"
+            await spinning.aclose()
+            results = pool.amap(tools.function("double"), range(100))
+            assert [each async for each in results] == list(range(0, 200, 2))
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_pending_jobs_are_done_when_the_interpreter_exits(tools: Any) -> None:
+    process = tools.python(
+        "import parallel_exec as px\n"
+        "slow = px.Plugin('function f(x) { for (let i = 0; i < 1e6; i++); return x }').function('f')\n"
+        "pool = px.Pool(2, backend='thread')\n"
+        "for n in range(5): pool.submit(slow, n).add_done_callback(lambda f: print(f.result(), flush=True))\n"
+    )
+    out, err = process.communicate(timeout=60)
+    assert (sorted("".join(out.split())), err, process.returncode) == (list("01234"), "", 0)
+
+
+def test_a_forked_child_cannot_use_it(tools: Any) -> None:
+    process = tools.python(
+        "import os, warnings, parallel_exec as px\n"
+        "warnings.simplefilter('ignore')\n"
+        "double = px.Plugin('const f = x => 2 * x').function('f')\n"
+        "with px.Pool(2, backend='thread') as pool:\n"
+        "    print(pool.submit(double, 4).result(), flush=True)\n"
+        "    if os.fork() == 0:\n"
+        "        try: pool.submit(double, 1)\n"
+        "        except RuntimeError as error: print(error, flush=True)\n"
+        "        pool.shutdown()\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    print(pool.submit(double, 5).result(), flush=True)\n"
+    )
+    out, err = process.communicate(timeout=60)
+    eight, refusal, ten = out.splitlines()
+    assert (eight, ten, err) == ("8", "10", "") and "open another one after a fork" in refusal
+
+
+def test_host_functions_need_not_be_importable_here() -> None:
+    prices = {"tea": 3}
+    plugin = px.Plugin("const f = d => price(d)", host={"price": lambda name: operator.getitem(prices, name)})
+    with Pool(2, backend="thread") as pool:
+        assert list(pool.map(plugin.function("f"), ["tea"] * 10)) == [3] * 10
