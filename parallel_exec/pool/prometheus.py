@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-
-try:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-except ImportError as error:
-    raise ImportError("Prometheus metrics need prometheus-client: pip install parallel_exec[prometheus]") from error
+from typing import TYPE_CHECKING
 
 from .pool import Pool
 from .stats import Distribution, PoolStats
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
 class PoolCollector:
@@ -25,10 +24,17 @@ class PoolCollector:
 
     Args:
         pool: the pool.
-        name: value of the label ``pool``, to tell several pools apart in several collectors' registries.
+        name: value of the label ``pool``, to tell the metrics of several pools apart.
+
+    Raises:
+        ImportError: prometheus-client is not installed.
     """
 
     def __init__(self, pool: Pool, name: str = "default") -> None:
+        try:
+            import prometheus_client  # noqa: F401
+        except ImportError:
+            raise ImportError("metrics need prometheus-client: pip install parallel_exec[prometheus]") from None
         self._pool = weakref.ref(pool)
         self._name = name
 
@@ -43,6 +49,8 @@ class PoolCollector:
         return []
 
     def _metrics(self, stats: PoolStats) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
         counters = (
             ("jobs", "Jobs that have ended, failed ones included.", stats.jobs),
             ("document_bytes", "Bytes of documents.", stats.bytes_in),
