@@ -178,7 +178,10 @@ class Pool(Executor):
             ordered=ordered,
             errors=errors,
         )
-        return run.results(deadline)
+        results = run.results(deadline)
+        # A generator that is dropped before its first step runs nothing at its end.
+        weakref.finalize(results, run.leave).atexit = False
+        return results
 
     def par_iter(self, documents: Iterable[Any], *, buffersize: int | None = None, errors: Errors = "raise") -> ParIter:
         """Return a lazy chain over the documents, to which stages are added: ``pool.par_iter(documents).map(f).sum()``.
