@@ -13,7 +13,11 @@ def new_bell() -> tuple[int, int]:
     """Return two descriptors of a doorbell, one for each side: `ring_bell` on one makes the other readable."""
     if hasattr(os, "eventfd"):
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        return fd, os.dup(fd)
+        try:
+            return fd, os.dup(fd)
+        except OSError:
+            os.close(fd)
+            raise
     mine, theirs = socket.socketpair()
     for end in (mine, theirs):
         end.setblocking(False)

@@ -7,9 +7,9 @@ Who does what::
     a map's thread the collector's daily work, while its map is all there is to do (duty.py)
     workers        run jobs; they never wait for the parent
 
-The collector is the only one that reads result rings and removes workers. Jobs are ended outside the lock, because
-callbacks of futures are the user's. This object does not refer to the `Pool`, so that a forgotten pool can be
-collected and closed.
+One thread at a time collects (duty.py): it alone reads result rings. Only the collector removes workers. Jobs are ended
+outside the lock, because callbacks of futures are the user's. This object does not refer to the `Pool`, so that a
+forgotten pool can be collected and closed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
+from contextlib import ExitStack
 
 from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
@@ -52,6 +53,8 @@ LOOK_S = 0.02
 # While a worker has nothing to do and another one has jobs that it has not begun, how long a job may take until those
 # are taken back.
 STALL_S = 0.001
+# Longest wait for a bell while results may be there that are announced with later ones only, which may take long.
+QUIET_S = 0.003
 # How long a job that was cancelled may go on before its worker is killed; a new one takes a few milliseconds.
 CANCEL_S = 0.02
 
@@ -81,33 +84,35 @@ class Core:
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._scheduler: Scheduler[Job] = Scheduler(jobs_per_worker)
-        self._poller = Poller()
         self.events = events
-        self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take, self.events)
-        self._workers = self._supervisor.workers
+        self._changed = threading.Condition(self._lock)  # something else than results has been dealt with
         self._unwanted: deque[object] = deque()  # owners whose jobs are to be stopped
         self._lingering: list[tuple[float, Worker, int]] = []  # when to kill which worker if it still has which job
-        self._done: list[tuple[list[Job | None], list[Entry], bytes, Tally]] = []
-        self._changed = threading.Condition(self._lock)  # something else than results has been dealt with
+        self._done: deque[tuple[list[Job | None], list[Entry], bytes, Tally]] = deque()
         self._closing = False
         self._aborting = False
         self._closed = False
         self._look_at = 0.0  # when to look for other things than results, in seconds of time.monotonic
         self._check_at = math.inf  # when to look for overdue jobs
-        self._wakeup = Wakeup()
-        self.duty = Duty(self._step, self._distrust_all, self.hungry, self._wakeup)
-        self._publisher = Publisher(limits, by_domain=by_domain)
-        self.deployments = Deployments(self._publisher, self._published, self._forget)
-        self.target = self.deployments.target
+        self._poller = Poller()
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
-        try:
+        with ExitStack() as opened:
+            self._wakeup = Wakeup()
+            opened.callback(self._wakeup.close)
+            self.duty = Duty(self._step, self._distrust_all, self.hungry, self._wakeup)
+            opened.callback(self.duty.close)
+            self._publisher = Publisher(limits, by_domain=by_domain)
+            opened.callback(self._publisher.close)
+            self.deployments = Deployments(self._publisher, self._published, self._forget)
+            self.target = self.deployments.target
+            self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take, events)
+            opened.callback(self._supervisor.close)
+            self._workers = self._supervisor.workers
             self._supervisor.start_zygote()
             Engine.shared()  # compiles it, the first time on a machine, while the zygote starts up
             self._poller.register(self._wakeup.fd, self._wakeup.silence)
             self._supervisor.start_workers()
-        except BaseException:
-            self._close()
-            raise
+            opened.pop_all()
         lifetime.register(self)
         self._thread.start()
 
@@ -217,8 +222,8 @@ class Core:
             self.duty.end()
 
     def join(self) -> None:
-        """Wait until the pool has ended; from a future's callback, which the collector itself runs, return at once."""
-        if not self._foreign and threading.current_thread() is not self._thread:
+        """Wait until the pool has ended; from a future's callback, which whoever collects runs, return at once."""
+        if not self._foreign and not self.duty.is_mine() and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def forget(self) -> None:
@@ -258,7 +263,7 @@ class Core:
                 except RingCorrupted as error:
                     self._supervisor.condemn(worker, f"it broke the protocol: {error}")
                 except OSError as error:
-                    self._scheduler.finished(worker.id, batch.sequence, len(batch.jobs))
+                    self._scheduler.withdraw(batch)
                     for job in batch.jobs:
                         text = f"the document ({job.size} bytes) cannot be sent: {error.strerror}"
                         failures.append((job, PexecError(text)))
@@ -319,11 +324,14 @@ class Core:
         """
         with self._lock:
             starving = self._scheduler.starving()
+            unannounced = self._scheduler.unannounced
         if starving and (timeout is None or timeout > STALL_S):
             timeout = STALL_S
+        elif unannounced and (timeout is None or timeout > QUIET_S):
+            timeout = QUIET_S
         if timeout is None or now + timeout > self._check_at:
             if now >= self._check_at:
-                if leave and (self._lingering or self._supervisor.overdue(now)):
+                if leave and self._is_overdue(now):
                     return False
                 self._check(now)
             if self._check_at < math.inf:
@@ -345,6 +353,10 @@ class Core:
             if starving and not handlers and self._scheduler.starving():
                 self._take_back()
         return True
+
+    def _is_overdue(self, now: float) -> bool:
+        with self._lock:
+            return bool(self._lingering or self._supervisor.overdue(now))
 
     def _check(self, now: float) -> None:
         """Kill what is overdue, and find out when to check again."""
@@ -368,11 +380,12 @@ class Core:
         if not taken:
             return
         worker.since = time.monotonic()
-        worker.seasoned = True
         tally = worker.tally
         for sequence, entries, payload in taken:
-            jobs = self._scheduler.finished(worker.id, sequence, len(entries))
+            # In this order: an exception in between (Ctrl-C in a map's consumer) loses none of them.
+            jobs = self._scheduler.jobs(worker.id, sequence, len(entries))
             self._done.append((jobs, entries, payload, tally))
+            self._scheduler.finished(worker.id, sequence, len(entries))
             tally.bytes_out += len(payload)
             for job, entry in zip(jobs, entries, strict=True):
                 if job is not None and entry[0] == REVOKED:
@@ -436,14 +449,16 @@ class Core:
             while (spent := self._scheduler.spent()) is not None and self._supervisor.broken is None:
                 self._supervisor.retire(self._workers[spent])
                 failures += self._hand_over()
+        broken = self._supervisor.broken
         self._closed = broken is not None or (self._closing and self._scheduler.idle)
         return failures
 
     def _end(self, failures: Sequence[Failure]) -> None:
         """End the jobs that are done. Callbacks of their futures run here, and may use the pool: without the lock."""
-        done, self._done = self._done, []
-        for jobs, entries, payload, tally in done:
+        while self._done:
+            jobs, entries, payload, tally = self._done[0]
             end_jobs(jobs, entries, payload, tally.failed)
+            self._done.popleft()
         for job, error in failures:
             if error is None:
                 job.cancel()
@@ -455,7 +470,7 @@ class Core:
             self.events.deliver()
 
     def _close(self) -> None:
-        """Leave nothing behind. Also after an `__init__` that did not get to its end."""
+        """Leave nothing behind."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()

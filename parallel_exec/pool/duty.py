@@ -21,7 +21,9 @@ from typing import Any, Protocol
 from .bell import Wakeup
 
 # How often the collector looks whether a consumer that wants its place has taken it; that takes microseconds.
-CLAIM_S = 0.01
+CLAIM_MS = 10
+# How long the collector rests while a map's consumer does not collect: jobs may be overdue, and workers dead.
+REST_MS = 200
 
 # Longest round of a consumer. A signal that comes between Python's last look at signals and the system call that waits
 # does not end the wait, and Ctrl-C would be noticed with the next result only.
@@ -65,6 +67,10 @@ class Duty:
         self._hungry = hungry
         self._wakeup = wakeup
         self._resume = Wakeup()
+        self._rest = select.poll()
+        self._rest.register(self._resume.fd, select.POLLIN)
+        self._driven = False  # whether a consumer has collected since the collector looked
+        self._collects = 0  # ident of the thread that does, 0 for none
         self._collecting = threading.Lock()
         self._resting = False
         self._ended = False
@@ -80,12 +86,19 @@ class Duty:
     def serve(self) -> bool:
         """Collect one round, and then rest while a map's consumer does it. False: the pool has ended."""
         with self._collecting:
+            self._collects = threading.get_ident()
             alive = self._step()
+            self._collects = 0
         while alive and (self._may_rest() or self._claims):
             self._resting = True
-            select.select([self._resume.fd], [], [], CLAIM_S if self._claims else None)
+            called = self._rest.poll(CLAIM_MS if self._claims else REST_MS)
             self._resting = False
             self._resume.silence()
+            if not called and not self._claims:
+                # A consumer that is about collects; one that does something else leaves it to this thread.
+                driven, self._driven = self._driven, False
+                if not driven:
+                    break
         return alive
 
     def _may_rest(self) -> bool:
@@ -93,6 +106,10 @@ class Duty:
 
     def _may_drive(self) -> bool:
         return len(self._maps) == 1 and not self._outsiders and not self._ended and not self.interrupted
+
+    def is_mine(self) -> bool:
+        """Whether this thread is the one that collects, and so in a callback of a future."""
+        return self._collects == threading.get_ident()
 
     # Everybody else's
 
@@ -178,6 +195,8 @@ class Duty:
                 self._wakeup.ring()
             with self._collecting:
                 self._claims.discard(consumer)
+                self._collects = threading.get_ident()
+                self._driven = True
                 while not consumer.ready:
                     left = max(0.0, deadline - time.monotonic())
                     if not (self._may_drive() and self._step(left, results_only=True)):
@@ -197,3 +216,5 @@ class Duty:
             raise
         finally:
             self._claims.discard(consumer)
+            if self.is_mine():
+                self._collects = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..documents import Output, result_value
@@ -165,16 +165,21 @@ class Job:
         """Called when the job is handed to a worker. False: it has been cancelled or stopped, drop it."""
         if not self.claimed:
             future = self.future
-            self.claimed = not self.dropped if future is None else future.set_running_or_notify_cancel()
+            self.claimed = (
+                # Running: an exception hit between the second of these and the assignment.
+                not self.dropped if future is None else future.running() or future.set_running_or_notify_cancel()
+            )
         return self.claimed and not self.ended
 
     def cancel(self) -> None:
         """Cancel the job, if no worker has it, and tell those who wait for it."""
-        if self.claimed:
+        if self.claimed or self.ended:
             return
         self.dropped = True
         future = self.future
         if future is None:
+            self._error = CancelledError()
+            self._end()
             return
         try:
             cancelled = future.cancel()
@@ -191,18 +196,16 @@ class Job:
             return
         if isinstance(error, PexecError):
             error.at(plugin=self.target.plugin, function=self.target.function, document=self.index)
-        if future is not None:
-            self.ended = True
-            if not future.done():
-                try:
-                    future.set_exception(error)
-                except BaseException:
-                    report_raised(f"of {future!r}")
-        else:
+        if future is None:
             self._error = error
-            self.ended = True
-            if self.sink is not None:
-                self.sink.job_ended(self)
+            self._end()
+            return
+        if not future.done():
+            try:
+                future.set_exception(error)
+            except BaseException:
+                report_raised(f"of {future!r}")
+        self.ended = True
 
     def finish(self, kind: int, content: bytes) -> None:
         """End the job with the kind and the bytes of its result.
@@ -214,9 +217,7 @@ class Job:
         future = self.future
         if future is None:
             self._value = kind, content
-            self.ended = True
-            if self.sink is not None:
-                self.sink.job_ended(self)
+            self._end()
             return
         try:
             value = result_value(kind, content, self.output)
@@ -226,12 +227,17 @@ class Job:
         except Exception as error:
             self.fail(PexecError(f"the result ({len(content)} bytes) cannot be read: {error}"))
             return
-        self.ended = True
         if not future.done():
             try:
                 future.set_result(value)
             except BaseException:
                 report_raised(f"of {future!r}")
+        self.ended = True
+
+    def _end(self) -> None:
+        self.ended = True
+        if self.sink is not None:
+            self.sink.job_ended(self)
 
     def result(self) -> Any:
         """Return what a map's job, which has ended, has as its result; or raise its error."""

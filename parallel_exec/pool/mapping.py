@@ -83,7 +83,8 @@ class Map:
         self._deployed = isinstance(fn, DeployedFunction)  # the version may change with every document
         self._target: Target | None = None
         self._next = 0
-        self._jobs: deque[Job] = deque()  # drawn and not given as results; if order does not matter, some are
+        self._jobs: deque[Job] = deque()  # drawn and not given as results, if these come in order
+        self._loose: set[Job] = set()  # the same if they do not
         self._ended: deque[Job] = deque()  # if order does not matter, those that have ended
         self._in_flight = 0
         self._held = 0  # bytes of documents, and of as many results as those that were given lately
@@ -147,18 +148,20 @@ class Map:
             if self._failure is not None:
                 raise self._failure
         finally:
-            duty.leave(self)
-            for job in self._jobs:
-                job.cancel()
+            self.leave()
+
+    def leave(self) -> None:
+        """Cancel what is still in flight; nobody reads the results any more."""
+        self._core.duty.leave(self)
+        for job in (*self._jobs, *self._loose):
+            job.cancel()
 
     def _next_ended(self) -> Job:
-        jobs = self._jobs
         if self._ordered:
-            job = jobs.popleft()
+            job = self._jobs.popleft()
         else:
             job = self._ended.popleft()
-            while jobs and jobs[0].ended:
-                jobs.popleft()
+            self._loose.discard(job)
         size = job.size
         self._in_flight -= 1
         self._held -= size
@@ -169,7 +172,7 @@ class Map:
         """A worker has too few jobs: all of them are tiny, or the first one takes long."""
         if not self._grows or self._exhausted or self._size >= self._most:
             return
-        if 2 * sum([job.held for job in self._jobs]) < MOST_BYTES:
+        if 2 * sum([job.held for job in (*self._jobs, *self._loose)]) < MOST_BYTES:
             self._size *= 2
             self._low = self._size - self._size // 8
 
@@ -198,14 +201,19 @@ class Map:
 
     def _queue(self, drawn: list[Job], bad: list[tuple[Job, PexecError]]) -> None:
         """Take the jobs of documents that were drawn; the bad ones are not for the pool and have failed."""
+        # Known before they are handed over, so that whatever happens they can be cancelled.
+        known = len(self._jobs)
+        (self._jobs.extend if self._ordered else self._loose.update)(drawn)
         try:
-            failed = [job for job, _ in bad]
-            self._core.add([job for job in drawn if job not in failed] if bad else drawn)
+            failed = {id(job) for job, _ in bad}
+            self._core.add([job for job in drawn if id(job) not in failed] if bad else drawn)
         except Exception as error:
+            while len(self._jobs) > known:
+                self._jobs.pop()
+            self._loose.difference_update(drawn)
             self._fail(error)
             return
         self._in_flight += len(drawn)
-        self._jobs.extend(drawn)
         for job, reason in bad:
             job.fail(reason)
 

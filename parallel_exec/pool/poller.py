@@ -6,6 +6,8 @@ import math
 import select
 from collections.abc import Callable
 
+MOST_S = 86_400.0  # poll() takes no more than 2 ** 31 milliseconds; whoever waits looks again
+
 Handler = Callable[[], None]
 
 
@@ -28,5 +30,5 @@ class Poller:
 
     def wait(self, timeout_s: float | None) -> list[Handler]:
         """Wait until a descriptor is ready or so many seconds have passed; None: for ever."""
-        ready = self._poll.poll(None if timeout_s is None else math.ceil(timeout_s * 1000))
+        ready = self._poll.poll(None if timeout_s is None else math.ceil(min(timeout_s, MOST_S) * 1000))
         return [self._handlers[fd] for fd, _ in ready]

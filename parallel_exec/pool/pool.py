@@ -195,7 +195,10 @@ class Pool(Executor):
             errors=errors,
             versions=versions,
         )
-        return run.results(deadline)
+        results = run.results(deadline)
+        # A generator that is dropped before its first step runs nothing at its end.
+        weakref.finalize(results, run.leave).atexit = False
+        return results
 
     def deploy(self, name: str, plugin: Plugin) -> Version:
         """Make a plugin the current version of a deployment, which need not exist yet.

@@ -9,22 +9,27 @@ import struct
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from enum import Enum
 
 from ..errors import PexecError
 from .bell import new_bell, ring_bell
 from .block import BLOCK_BYTES, RESERVE, Block
 from .channel import Channel, Kind, ProtocolError, Record, new_memory, new_segment, read_segment
-from .job import Job, Target
+from .job import MOST_BATCHED, Job, Target
 from .messages import NEEDS, PREPARE, REQUEST, Entry, load_error, pack_request, unpack_report
 from .ring import RingCorrupted
-from .scheduler import Batch
+from .scheduler import WINDOW_BATCHES, Batch
 from .stats import Tally
 
 _BOOTSTRAP = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     "from parallel_exec.pool.zygote import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 )
+
+
+# Of a worker that follow each other unread: one for each job that may be in flight.
+MOST_SEGMENTS = WINDOW_BATCHES * MOST_BATCHED
 
 
 class WorkerState(Enum):
@@ -46,7 +51,6 @@ class Worker:
         state: see `WorkerState`.
         pid: its process id, or None before the zygote has told it.
         fault: why it was condemned, or "".
-        seasoned: whether it has ended a job.
         tally: what it has done.
         since: time of a monotonic clock at which it was last given a job while it had none, or last ended one.
     """
@@ -63,7 +67,6 @@ class Worker:
         self.pid: int | None = None
         self.fault = ""
         self.since = 0.0
-        self.seasoned = False
         self.tally = Tally()
         self._asked: set[tuple[int, int]] = set()
         self._ready: dict[tuple[int, int], PexecError | None] = {}
@@ -73,17 +76,18 @@ class Worker:
         self._segments: dict[int, Record] = {}
         # The worker's ends, open here until they are on their way to it.
         self._theirs: list[int] = []
-        memory = new_memory(BLOCK_BYTES)
-        try:
-            self.block = Block(memory)
-        except BaseException:
-            os.close(memory)
-            raise
-        self._theirs.append(memory)
-        self.request_bell, theirs = new_bell()
-        self._theirs += [theirs, os.dup(result_bell)]
-        self.control, control = Channel.pair()
-        self._theirs.append(control.socket.detach())
+        with ExitStack() as opened:
+            opened.callback(self._close_theirs)
+            self._theirs.append(new_memory(BLOCK_BYTES))
+            self.block = Block(self._theirs[0])
+            opened.callback(self.block.close)
+            self.request_bell, theirs = new_bell()
+            opened.callback(os.close, self.request_bell)
+            self._theirs.append(theirs)
+            self._theirs.append(os.dup(result_bell))
+            self.control, control = Channel.pair()
+            self._theirs.append(control.socket.detach())
+            opened.pop_all()
 
     def fork(self, zygote: Channel) -> None:
         """Ask the zygote for the process."""
@@ -177,18 +181,24 @@ class Worker:
             return True
         if record is None:
             return False
-        if record.kind not in (Kind.SEGMENT, Kind.READY) or len(record.fds) != 1:
+        if record.kind is Kind.READY and len(record.fds) == 1:
+            self._take_ready(record)
+            return True
+        if record.kind is not Kind.SEGMENT or len(record.fds) != 1 or record.ident in self._segments:
             record.close()
             raise ProtocolError(f"a worker cannot send the record {record.kind.name}")
-        if record.kind is Kind.SEGMENT:
-            self._segments[record.ident] = record
-            return True
+        if len(self._segments) >= MOST_SEGMENTS:
+            record.close()
+            raise ProtocolError("more segments than reports that could name them")
+        self._segments[record.ident] = record
+        return True
+
+    def _take_ready(self, record: Record) -> None:
         try:
             failure = read_segment(record.fds[0], record.value)
         finally:
             record.close()
         self._ready[record.ident >> 32, record.ident & 0xFFFFFFFF] = load_error(failure) if failure else None
-        return True
 
     def take_reports(self) -> tuple[list[tuple[int, list[Entry], bytes]], str]:
         """Take what is in the result ring out of it: sequences, entries and payloads; with it, what is wrong with the
@@ -204,8 +214,8 @@ class Worker:
                     raise ProtocolError("a report whose lengths are not its payload's")
                 taken.append((sequence, entries, payload))
                 ring.release(frame)
-        except (RingCorrupted, ProtocolError, struct.error) as error:
-            return taken, str(error)
+        except (RingCorrupted, ProtocolError, struct.error, OSError, MemoryError) as error:
+            return taken, str(error) or type(error).__name__
         return taken, ""
 
     def _take_segment(self, sequence: int, size: int) -> bytes:

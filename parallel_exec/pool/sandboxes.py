@@ -40,6 +40,10 @@ class Sandboxes:
         self._held: dict[tuple[int, int], int] = {}  # bytes of each sandbox, as of when the worker turned from it
         self._forgotten: deque[int] = deque(maxlen=1024)
 
+    def latest(self, image: int, limits: int) -> Sandbox | None:
+        """Return the sandbox for an image and limits if it is the one that was asked for last."""
+        return self._sandboxes[self._latest] if (image, limits) == self._latest else None
+
     def get(self, image: int, limits: int) -> Sandbox:
         """Return the sandbox for an image and limits, whose records have been sent before what asks for it.
 
@@ -47,8 +51,6 @@ class Sandboxes:
             Stale: the image was given back. PexecError: there is no memory for the sandbox.
         """
         key = image, limits
-        if key == self._latest:
-            return self._sandboxes[key]
         self._tidy()
         sandbox = self._sandboxes.get(key) or self._open(image, limits)
         self._sandboxes[key] = sandbox

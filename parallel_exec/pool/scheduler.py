@@ -68,7 +68,7 @@ class Batch(Generic[T]):
 class Window(Generic[T]):
     """One worker's jobs in flight, by their sequence, in the order in which they were handed to it."""
 
-    __slots__ = ("bytes", "domain", "ends", "jobs", "next", "open", "stalled", "worker")
+    __slots__ = ("bytes", "domain", "ends", "jobs", "next", "open", "quiet_until", "stalled", "worker")
 
     def __init__(self, worker: int) -> None:
         self.worker = worker
@@ -78,6 +78,7 @@ class Window(Generic[T]):
         self.next = 1
         self.domain: str | None = None  # of all its jobs so far, once there is one
         self.open = True
+        self.quiet_until = 0  # the sequence behind the last quiet batch
         self.stalled = False  # jobs were taken back from it, and it has not ended one since
 
     def take(self, sequence: int) -> T | None:
@@ -164,6 +165,8 @@ class Scheduler(Generic[T]):
             # Two of four are announced: then there are two more in the worker's window.
             batch.alone = len(window.jobs) == len(jobs)
             batch.quiet = target.quiet and len(window.ends) % 2 == 1
+            if batch.quiet:
+                window.quiet_until = window.next
             yield batch
             self._assigning = None
 
@@ -171,7 +174,9 @@ class Scheduler(Generic[T]):
         """Add jobs of the same target, as long as they are tiny; return the bytes of all."""
         queue, jobs = self._queue, batch.jobs
         target, kind = jobs[0].target, jobs[0].kind
-        most = min(target.batch, len(queue) // len(self._windows) + 1)  # a few jobs are for all workers, too
+        most = min(
+            target.batch, len(queue) // len(self._windows) + 1, self._most_jobs - batch.sequence + 1
+        )  # a few jobs are for all workers, too
         while queue and len(jobs) < most:
             job = queue[0]
             if job.target is not target or job.kind != kind or size + job.size > BATCH_BYTES:
@@ -182,21 +187,25 @@ class Scheduler(Generic[T]):
             queue.popleft()
         return size
 
-    def undo(self) -> None:
-        """The batch that `assign` yielded last was not handed over, or nobody knows: its jobs come first again."""
-        batch = self._assigning
-        if batch is None:
-            return
-        jobs = batch.jobs
+    def withdraw(self, batch: Batch[T]) -> None:
+        """The batch that `assign` yielded last could not be handed over: take it out of the books."""
         window = self._windows.get(batch.worker)
         if window is not None:
-            behind = batch.sequence + len(jobs)
+            behind = batch.sequence + len(batch.jobs)
             for sequence in range(batch.sequence, behind):
                 window.jobs.pop(sequence, None)
             while window.ends and window.ends[-1] > batch.sequence:
                 window.ends.pop()
             window.bytes = sum(each.size for each in window.jobs.values())
             window.next = max(window.next, behind)  # never used twice: it may have been sent
+
+    def undo(self) -> None:
+        """The batch that `assign` yielded last was not handed over, or nobody knows: its jobs come first again."""
+        batch = self._assigning
+        if batch is None:
+            return
+        self.withdraw(batch)
+        jobs = batch.jobs
         if self._queue and jobs and self._queue[0] is jobs[-1]:
             jobs.pop()
         self._queue.extendleft(reversed(jobs))
@@ -217,6 +226,13 @@ class Scheduler(Generic[T]):
         if jobs[0] is not None:
             self._crashes = 0
         return jobs
+
+    def jobs(self, worker: int, sequence: int, count: int) -> list[T | None]:
+        """What `finished` is going to return."""
+        window = self._windows.get(worker)
+        if window is None:
+            return [None] * count
+        return [window.jobs.get(number) for number in range(sequence, sequence + count)]
 
     def job(self, worker: int, sequence: int) -> T | None:
         """The job with this sequence, if it is in flight at the worker."""
@@ -249,15 +265,26 @@ class Scheduler(Generic[T]):
                 return worker
         if not idle or not self._queue:
             return None
-        domain = self._queue[0].target.domain
-        return None if any(window.next == 1 or window.domain == domain for window in windows) else idle[0]
+        job = self._queue[0]
+        if self._emptiest(job.size, job.target.domain) is not None:
+            return None
+        return next((worker for worker in idle if self._windows[worker].domain != job.target.domain), None)
 
     def starving(self) -> bool:
         """Whether a worker has nothing to do while another one has more than a job."""
         if self._queue or len(self._windows) < 2:
             return False
-        counts = [len(window.jobs) for window in self._windows.values() if window.open]
+        counts = [len(window.jobs) for window in self._windows.values() if window.open and not window.stalled]
         return 0 in counts and max(counts) > 1
+
+    @property
+    def unannounced(self) -> bool:
+        """Whether a worker has a batch in flight whose end it need not announce before it sleeps."""
+        return any(window.jobs and next(iter(window.jobs)) < window.quiet_until for window in self._windows.values())
+
+    def stalled(self, worker: int) -> bool:
+        """Whether jobs were taken back from the worker and it has not reported since: it owes at least that."""
+        return self._windows[worker].stalled
 
     def take_back(self, worker: int, running: int) -> None:
         """Take back from a busy worker, which has been told, what it has not begun.
@@ -291,8 +318,8 @@ class Scheduler(Generic[T]):
 
     def busiest(self) -> tuple[int, int]:
         """The worker with the most jobs in flight, and the sequence of the last of them."""
-        worker = max(self._windows, key=lambda worker: len(self._windows[worker].jobs))
-        return worker, self._windows[worker].next - 1
+        window = max((each for each in self._windows.values() if each.open), key=lambda each: len(each.jobs))
+        return window.worker, window.next - 1
 
     def lost(self, worker: int, running: int) -> T | None:
         """The worker is dead. Requeue what it had not started and return the job that it was running, if it was.

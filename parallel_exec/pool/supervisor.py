@@ -23,8 +23,8 @@ from .processes import Worker, WorkerState, Zygote, exit_text, how_it_died
 from .scheduler import Scheduler
 from .stats import PoolStats, Tally
 
-# Allowed on top of deadline and grace to a worker's first job, for which its sandbox has to be made, and to one that
-# does not begin a job: nothing a plugin does takes that long, but a machine with more to do than CPUs may.
+# Allowed on top of deadline and grace to a worker that does not begin a job, or does not say that it has begun none of
+# those that were taken back: nothing a plugin does takes that long, but a machine with more to do than CPUs may.
 START_S = 5.0
 
 _DOOMED = (WorkerState.CONDEMNED, WorkerState.OVERDUE, WorkerState.RETIRED)
@@ -159,12 +159,13 @@ class Supervisor:
     def _due(self, worker: Worker) -> float:
         if worker.state in _DOOMED:
             return math.inf
-        allowance = 0.0 if worker.seasoned else START_S
         job = self._scheduler.job(worker.id, worker.block.running)
         if job is not None:
-            return max(worker.since, worker.block.started_s) + job.target.patience_s + allowance
+            return max(worker.since, worker.block.started_s) + job.target.patience_s
         job = self._scheduler.first(worker.id)  # not begun: its worker may have been stopped
-        return math.inf if job is None else worker.since + job.target.patience_s + START_S
+        if job is not None:
+            return worker.since + job.target.patience_s + START_S
+        return worker.since + START_S if self._scheduler.stalled(worker.id) else math.inf
 
     def take_losses(self) -> list[tuple[Job, PexecError]]:
         """Return `losses`, and begin new ones."""

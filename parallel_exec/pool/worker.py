@@ -44,6 +44,7 @@ KEPT_NAMES = 256
 EXIT_BROKEN = 70  # the worker found what its parent cannot have sent
 # A report is sent when the jobs so far of a batch took this long, so that a slow job delays few results.
 REPORT_NS = 1_000_000
+START_NS = 5_000_000_000  # what making a sandbox may take, an import of host functions included
 
 _PR_SET_PDEATHSIG = 1
 _FAILURE_MAX = 8000  # characters of a host function's failure, its traceback included, that are logged
@@ -215,7 +216,12 @@ class _Worker:
             # From here on the worker's death is this job's failure (README: who was it).
             if not self._block.begin(sequence, now_ns):
                 return REVOKED, kind, b"", b"", 0, 0
-            sandbox = self._sandboxes.get(request.image, request.limits)
+            sandbox = self._sandboxes.latest(request.image, request.limits)
+            if sandbox is None:
+                # Making a sandbox is not the job's doing: its time begins anew afterwards.
+                self._block.begin(sequence, now_ns + START_NS)
+                sandbox = self._sandboxes.get(request.image, request.limits)
+                self._block.begin(sequence, time.monotonic_ns())
             kind, result = sandbox.run(
                 self._names.get(request.name) or self._name(request.name), document, request.kind
             )
@@ -285,9 +291,6 @@ class _Worker:
         if record is None:
             return False
         if record.kind is Kind.SEGMENT:
-            # A job is sent twice when an exception interrupted its sending (README: interrupted hand-over).
-            if record.ident in self._segments:
-                self._segments[record.ident].close()
             self._segments[record.ident] = record
         elif not self._sandboxes.take(record):
             raise ProtocolError(f"a worker cannot serve the record {record.kind.name}")
