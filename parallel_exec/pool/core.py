@@ -256,6 +256,8 @@ class Core:
         try:
             for batch in self._scheduler.assign():
                 worker = self._workers[batch.worker]
+                # A consumer looks by itself before long (`_wait`); a collector may be asleep already.
+                batch.quiet = batch.quiet and self.duty.may_drive()
                 if batch.alone:
                     worker.since = time.monotonic()
                 try:

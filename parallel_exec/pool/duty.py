@@ -102,9 +102,10 @@ class Duty:
         return alive
 
     def _may_rest(self) -> bool:
-        return self._may_drive() and not self._waiting
+        return self.may_drive() and not self._waiting
 
-    def _may_drive(self) -> bool:
+    def may_drive(self) -> bool:
+        """Whether one map is all there is to do, so that its consumer may collect."""
         return len(self._maps) == 1 and not self._outsiders and not self._ended and not self.interrupted
 
     def is_mine(self) -> bool:
@@ -177,7 +178,7 @@ class Duty:
         meanwhile if that is this thread's to do. It may return earlier.
         """
         deadline = time.monotonic() + min(timeout, ROUND_S)
-        if self._may_drive() and self._drive(consumer, deadline):
+        if self.may_drive() and self._drive(consumer, deadline):
             return
         self._waiting.add(consumer)
         self._resume.ring()
@@ -199,7 +200,7 @@ class Duty:
                 self._driven = True
                 while not consumer.ready:
                     left = max(0.0, deadline - time.monotonic())
-                    if not (self._may_drive() and self._step(left, results_only=True)):
+                    if not (self.may_drive() and self._step(left, results_only=True)):
                         return False
                     if left == 0.0 or self._hungry():
                         break

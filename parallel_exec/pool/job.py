@@ -257,6 +257,11 @@ class Job:
             return error
 
     @property
+    def patient(self) -> bool:
+        """Whether its result may wait for those of the jobs that travel with it: a map's may, a future's not."""
+        return self.future is None
+
+    @property
     def owner(self) -> object:
         """Who waits for the job: its future or its map."""
         return self.sink if self.future is None else self.future

@@ -39,6 +39,8 @@ class Task(Protocol):
     @property
     def target(self) -> Target: ...
     @property
+    def patient(self) -> bool: ...
+    @property
     def claimed(self) -> bool: ...
     def claim(self) -> bool: ...
 
@@ -153,7 +155,7 @@ class Scheduler(Generic[T]):
             queue.popleft()
             size = job.size
             window.domain = target.domain
-            if target.batch > 1 and size < BATCH_BYTES:
+            if target.batch > 1 and size < BATCH_BYTES and job.patient:
                 size = self._fill(batch, size)
             window.next += len(jobs)
             window.ends.append(window.next)
@@ -179,7 +181,7 @@ class Scheduler(Generic[T]):
         )  # a few jobs are for all workers, too
         while queue and len(jobs) < most:
             job = queue[0]
-            if job.target is not target or job.kind != kind or size + job.size > BATCH_BYTES:
+            if job.target is not target or job.kind != kind or not job.patient or size + job.size > BATCH_BYTES:
                 break
             if job.claim():
                 jobs.append(job)

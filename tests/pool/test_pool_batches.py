@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
@@ -160,3 +161,32 @@ def test_a_slow_iterable_holds_up_no_result(tools: Any) -> None:
         for result in pool.map(tools.function("double"), documents(), buffersize=1000):
             given.append(result)
     assert given == [0, 2, 4, 6, 8]
+
+
+def test_a_result_does_not_wait_for_a_slow_job_behind_it(tools: Any) -> None:
+    with Pool(1, limits=px.Limits(time_s=20.0)) as pool:
+        assert list(pool.map(tools.function("spin"), [0] * 300)) == ["quick"] * 300  # known to be short
+        quick, slow = pool.submit(tools.function("spin"), 0), pool.submit(tools.function("spin"), 1)
+        assert quick.result() == "quick"
+        assert not slow.done()
+        os.kill(tools.busy_worker(pool), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_map_whose_jobs_are_cancelled_ends(tools: Any, ordered: bool) -> None:
+    with Pool(1) as pool:
+        results = pool.map(tools.function("slow"), range(100), ordered=ordered, errors="return")
+        next(results)
+        pool.shutdown(cancel_futures=True)
+        with pytest.raises(CancelledError):
+            list(results)
+
+
+def test_all_workers_stopped_one_after_another(tools: Any) -> None:
+    with Pool(2, limits=px.Limits(time_s=1.0, grace_s=0.2)) as pool:
+        assert list(pool.map(tools.function("double"), range(40))) == list(range(0, 80, 2))
+        tools.eventually(lambda: len(tools.running(pool)) == 2, "both workers run")
+        for pid in tools.running(pool):
+            os.kill(pid, signal.SIGSTOP)
+            futures = [pool.submit(tools.function("double"), number) for number in range(4)]
+        assert [future.result() for future in futures] == [0, 2, 4, 6]

@@ -34,6 +34,7 @@ PLAIN = new_target()
 
 class Task:
     kind = 0
+    patient = True
 
     def __init__(self, id: int, size: int = 10, target: Target = PLAIN) -> None:
         self.id = id
