@@ -298,7 +298,7 @@ static void job_write(void)
         return;
     }
     struct writer w;
-    int written = unlikely(chained) ? json_write_array(ctx, &w, chain.values, chain.value_count, mailbox_.output_limit)
+    int written = unlikely(chained) ? chain_write(ctx, &w, mailbox_.output_limit)
                                     : json_write(ctx, &w, job_result, mailbox_.output_limit);
     if (written == 0) {                      /* undefined has no JSON text; the caller gets null */
         mailbox_.output_ptr = (uint32_t)(uintptr_t)"null";

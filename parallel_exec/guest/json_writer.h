@@ -372,10 +372,7 @@ static int write_value(struct writer *w, JSValueConst value, struct write_key ke
 
 static void writer_begin(struct writer *w, JSContext *ctx, uint32_t limit)
 {
-    memset(w, 0, sizeof(*w));
-    w->ctx = ctx;
-    w->out.limit = limit;
-    w->until_poll = POLL_EVERY;
+    *w = (struct writer){.ctx = ctx, .out.limit = limit, .until_poll = POLL_EVERY};
     writer_look(w);
 }
 
@@ -396,21 +393,6 @@ static int json_write(JSContext *ctx, struct writer *w, JSValueConst value, uint
 {
     writer_begin(w, ctx, limit);
     return writer_end(w, write_value(w, value, (struct write_key){JS_ATOM_empty_string, 0}));
-}
-
-/* Write an array of these values, which no array object holds. 1, or -1 as above. */
-static int json_write_array(JSContext *ctx, struct writer *w, const JSValue *values, uint32_t count, uint32_t limit)
-{
-    writer_begin(w, ctx, limit);
-    int result = output_put(ctx, &w->out, "[", 1) ? 1 : -1;
-    for (uint32_t i = 0; i < count && result > 0; i++) {
-        result = !i || output_put(ctx, &w->out, ",", 1) ? write_value(w, values[i], (struct write_key){JS_ATOM_NULL, i}) : -1;
-        if (result == 0)
-            result = output_put(ctx, &w->out, "null", 4) ? 1 : -1;
-    }
-    if (result > 0 && !output_put(ctx, &w->out, "]", 1))
-        result = -1;
-    return writer_end(w, result);
 }
 
 #endif

@@ -21,7 +21,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import CancelledError
 from contextlib import ExitStack
 
 from ..errors import PexecError, WorkerCrashed
@@ -41,6 +40,7 @@ from .publisher import Publisher
 from .ring import RingCorrupted
 from .scheduler import Scheduler
 from .stats import PoolStats, Tally
+from .stopping import Stops
 from .supervisor import Supervisor
 
 # A job that has no result, and why; None: it is cancelled.
@@ -55,8 +55,6 @@ LOOK_S = 0.02
 STALL_S = 0.001
 # Longest wait for a bell while results may be there that are announced with later ones only, which may take long.
 QUIET_S = 0.003
-# How long a job that was cancelled may go on before its worker is killed; a new one takes a few milliseconds.
-CANCEL_S = 0.02
 
 
 class Core:
@@ -86,8 +84,6 @@ class Core:
         self._scheduler: Scheduler[Job] = Scheduler(jobs_per_worker)
         self.events = events
         self._changed = threading.Condition(self._lock)  # something else than results has been dealt with
-        self._unwanted: deque[object] = deque()  # owners whose jobs are to be stopped
-        self._lingering: list[tuple[float, Worker, int]] = []  # when to kill which worker if it still has which job
         self._done: deque[tuple[list[Job | None], list[Entry], bytes, Tally]] = deque()
         self._closing = False
         self._aborting = False
@@ -108,6 +104,7 @@ class Core:
             self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take, events)
             opened.callback(self._supervisor.close)
             self._workers = self._supervisor.workers
+            self._stops = Stops(self._scheduler, self._supervisor, self._take, self.duty)
             self._supervisor.start_zygote()
             Engine.shared()  # compiles it, the first time on a machine, while the zygote starts up
             self._poller.register(self._wakeup.fd, self._wakeup.silence)
@@ -170,10 +167,9 @@ class Core:
     def cancel(self, owner: object) -> None:
         """Have all jobs of a future or a map stopped: they fail with `CancelledError`, wherever they are.
 
-        A worker that goes on running one of them for more than `CANCEL_S` is killed; what else it has is run by others.
+        A worker that goes on running one of them for some 20 ms is killed; what else it has is run by others.
         """
-        self.duty.need(owner)
-        self._unwanted.append(owner)
+        self._stops.ask(owner)
         self._wakeup.ring()
 
     def hungry(self) -> bool:
@@ -358,19 +354,16 @@ class Core:
 
     def _is_overdue(self, now: float) -> bool:
         with self._lock:
-            return bool(self._lingering or self._supervisor.overdue(now))
+            return self._stops.due <= now or bool(self._supervisor.overdue(now))
 
     def _check(self, now: float) -> None:
         """Kill what is overdue, and find out when to check again."""
         with self._lock:
             self._supervisor.kill_overdue(now)
-            self._kill_lingering(now)
+            self._stops.kill_lingering(now)
             # What is handed over from now on is due no earlier than this.
-            self._check_at = min(
-                self._supervisor.next_due(),
-                now + self._publisher.least_patience_s,
-                *[due for due, _, _ in self._lingering],
-            )
+            within = now + self._publisher.least_patience_s
+            self._check_at = min(self._supervisor.next_due(), within, self._stops.due)
 
     def _take(self, worker: Worker) -> None:
         """Count out what a worker has ended."""
@@ -401,42 +394,12 @@ class Core:
         worker, sequence = self._scheduler.busiest()
         self._scheduler.take_back(worker, self._workers[worker].block.revoke(sequence))
 
-    def _stop(self, owner: object) -> list[tuple[Job, CancelledError]]:
-        """Stop all jobs of a future or a map."""
-
-        def unwanted(job: Job) -> bool:
-            return job.owner is owner
-
-        for ident, last in self._scheduler.holders(unwanted):
-            worker = self._workers[ident]
-            running = worker.block.revoke(last)
-            self._scheduler.take_back(ident, running)
-            # Having begun nothing else, and being given nothing else before it has ended this, it has nothing to lose.
-            job = self._scheduler.job(ident, running)
-            if job is not None and unwanted(job):
-                due = time.monotonic() + CANCEL_S
-                self._lingering.append((due, worker, running))
-                self._check_at = min(self._check_at, due)
-                self.duty.need(self)
-        self.duty.dismiss(owner)
-        jobs = self._scheduler.in_flight(unwanted) + self._scheduler.discard(unwanted)
-        return [(job, CancelledError()) for job in jobs]
-
-    def _kill_lingering(self, now: float) -> None:
-        for due, worker, sequence in self._lingering:
-            if due <= now and worker.id in self._workers:
-                self._take(worker)
-                if self._scheduler.job(worker.id, sequence) is not None:
-                    self._supervisor.retire(worker)
-        self._lingering = [each for each in self._lingering if each[0] > now]
-        if not self._lingering:
-            self.duty.dismiss(self)
-
     def _settle(self) -> list[Failure]:
         """Stop what is unwanted, hand over what waits, or end the pool; return the jobs that failed."""
         failures: list[Failure] = [*self._supervisor.take_losses()]
-        while self._unwanted:
-            failures += self._stop(self._unwanted.popleft())
+        if self._stops.asked:
+            failures += self._stops.carry_out()
+            self._check_at = min(self._check_at, self._stops.due)
         broken = self._supervisor.broken
         if broken is not None:
             failures += [(job, WorkerCrashed(broken)) for job in self._scheduler.drain()]
