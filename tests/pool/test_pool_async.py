@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,7 +254,9 @@ def test_a_cancelled_call_stops_its_running_job_and_no_other(loop: Any, tools: A
     loop.run(test)
 
 
-def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any) -> None:
+def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any, tmp_path: Path) -> None:
+    trace = px.Plugin("const leave = path => make(path)", host={"make": os.mkdir}).function("leave")
+
     async def test() -> None:
         async with Pool(1, limits=ENDLESS) as pool:
             running = pool.submit(tools.function("spin"), 1)
@@ -268,7 +272,7 @@ def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any) -
                 others += [pool.submit(tools.function("double"), number) for number in range(ahead)]
                 known = jobs()
                 await loop.cancelled(
-                    lambda: pool.acall(tools.function("double"), 5), lambda known=known: jobs() > known
+                    lambda: pool.acall(trace, str(tmp_path / "run")), lambda known=known: jobs() > known
                 )
                 while jobs() > known:
                     await loop.sleep(0.001)
@@ -279,6 +283,9 @@ def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any) -
             assert [future.result() for future in others] == list(range(0, 40, 2))
             with pytest.raises(CancelledError):
                 running.result()
+            assert not list(tmp_path.iterdir())
+            await pool.acall(trace, str(tmp_path / "run"))
+            assert list(tmp_path.iterdir())
 
     loop.run(test)
 
