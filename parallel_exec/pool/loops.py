@@ -47,8 +47,10 @@ def current_loop() -> Loop:
         RuntimeError: there is none.
     """
     trio: Any = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return _TrioLoop(trio)
+    if trio is not None:
+        with contextlib.suppress(RuntimeError):
+            trio.lowlevel.current_task()
+            return _TrioLoop(trio)
     try:
         return _AsyncioLoop(asyncio.get_running_loop())
     except RuntimeError:
