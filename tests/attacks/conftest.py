@@ -9,14 +9,14 @@ import pytest
 from attack import Pools, Sandboxes
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sandboxes() -> Iterator[Sandboxes]:
     found = Sandboxes()
     yield found
     found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pools() -> Iterator[Pools]:
     found = Pools()
     yield found
