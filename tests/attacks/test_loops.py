@@ -199,7 +199,7 @@ GREEDY = loops(
         "iterator-to-array": "(function* () { for (;;) yield 1 })().toArray()",
         "rest-endless": "const [...a] = (function* () { for (;;) yield 1 })()",
         "typed-array-endless": "new Uint8Array({[Symbol.iterator]: () => ({next: () => ({value: 1})})})",
-        "promise-all-endless": "Promise.all((function* () { for (;;) yield 1 })())",
+        "promise-all-endless": "return Promise.all((function* () { for (;;) yield 1 })())",
         "promise-chains-grow": "const f = () => { Promise.resolve().then(f); Promise.resolve().then(f) }; f();"
         " return new Promise(() => {})",
         "queue-in-getter": "for (;;) Promise.resolve().then(() => 1)",
