@@ -400,7 +400,12 @@ class Core:
         if self._stops.asked:
             failures += self._stops.carry_out()
             self._check_at = min(self._check_at, self._stops.due)
-        broken = self._supervisor.broken
+        if self._supervisor.broken is None and not self._aborting:
+            failures += self._hand_over()
+            while (spent := self._scheduler.spent()) is not None and self._supervisor.broken is None:
+                self._supervisor.retire(self._workers[spent])
+                failures += self._hand_over()
+        broken = self._supervisor.broken  # perhaps just now: a replacement could not be started
         if broken is not None:
             failures += [(job, WorkerCrashed(broken)) for job in self._scheduler.drain()]
         elif self._aborting:
@@ -409,12 +414,6 @@ class Core:
                     failures.append((job, WorkerCrashed("the pool was left in the middle of the job")))
                 else:
                     failures.append((job, None))
-        else:
-            failures += self._hand_over()
-            while (spent := self._scheduler.spent()) is not None and self._supervisor.broken is None:
-                self._supervisor.retire(self._workers[spent])
-                failures += self._hand_over()
-        broken = self._supervisor.broken
         self._closed = broken is not None or (self._closing and self._scheduler.idle)
         return failures
 
