@@ -88,6 +88,7 @@ class Core:
         self._closing = False
         self._aborting = False
         self._closed = False
+        self._foreign = False  # whether this is a copy that a fork has made
         self._look_at = 0.0  # when to look for other things than results, in seconds of time.monotonic
         self._check_at = math.inf  # when to look for overdue jobs
         self._poller = Poller()
@@ -224,16 +225,13 @@ class Core:
 
     def forget(self) -> None:
         """In a fork of the pool's process: close the copies of its descriptors, which must not outlive the pool."""
+        self._foreign = True
         self._lock = threading.Lock()
         self._closed = True
         self._supervisor.forget()
         self._publisher.close()
         self._wakeup.after_fork()
         self.duty.after_fork()
-
-    @property
-    def _foreign(self) -> bool:
-        return os.getpid() != self._owner
 
     def _published(self) -> None:
         self._check_at = 0.0  # its jobs may be due earlier than any others
@@ -311,7 +309,8 @@ class Core:
             only_results = self._wait(timeout, now, leave=results_only)
         with self._lock:
             for worker in list(self._workers.values()):
-                self._take(worker)
+                if worker.block.results.filled:
+                    self._take(worker)
             failures = self._settle()
         self._end(failures)
         return only_results and not self._closed
@@ -383,9 +382,11 @@ class Core:
             self._scheduler.finished(worker.id, sequence, len(entries))
             tally.bytes_out += len(payload)
             for job, entry in zip(jobs, entries, strict=True):
-                if job is not None and entry[0] == REVOKED:
+                if job is None:
+                    continue
+                if entry[0] == REVOKED:
                     self._scheduler.requeue([job])  # nobody has it (README: taken back)
-                elif job is not None:
+                else:
                     job.target.ran(entry[4])
                     tally.add(job, entry)
 

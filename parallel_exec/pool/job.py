@@ -90,7 +90,8 @@ class Target:
         known = self._cost_ns
         self._cost_ns = cost = known + (run_ns - known) // _SMOOTHING if known else run_ns
         if self._batches:
-            self.batch = max(1, min(MOST_BATCHED, BATCH_NS // (cost + 1)))
+            fit = BATCH_NS // (cost + 1)
+            self.batch = MOST_BATCHED if fit > MOST_BATCHED else fit or 1
         self.quiet = cost < QUIET_NS
 
 
@@ -217,7 +218,9 @@ class Job:
         future = self.future
         if future is None:
             self._value = kind, content
-            self._end()
+            self.ended = True
+            if self.sink is not None:
+                self.sink.job_ended(self)
             return
         try:
             value = result_value(kind, content, self.output)

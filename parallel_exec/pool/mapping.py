@@ -76,7 +76,7 @@ class Map:
         self._most = MOST_AHEAD * workers
         self._grows = size is None
         self._size = self._least if size is None else size
-        self._low = self._size - (self._size // 8 or 1)  # how few in flight are reason to draw more
+        self._low = self._size - (self._size // 4 or 1)  # how few in flight are reason to draw more
         self._ordered = ordered
         self._errors = errors
         self._versions = versions
@@ -174,7 +174,7 @@ class Map:
             return
         if 2 * sum([job.held for job in (*self._jobs, *self._loose)]) < MOST_BYTES:
             self._size *= 2
-            self._low = self._size - self._size // 8
+            self._low = self._size - self._size // 4
 
     def _fill(self) -> None:
         """Draw documents and queue them until enough are in flight. An error of the iterable waits for its turn."""

@@ -108,8 +108,12 @@ class Worker:
         try:
             if target.needs not in self._introduced:
                 self._introduce(target)
-            kind, lengths = jobs[0].kind, [job.size for job in jobs]
-            parts = [jobs[0].document] if len(jobs) == 1 else [b"".join([job.document for job in jobs])]
+            job = jobs[0]
+            kind = job.kind
+            if len(jobs) == 1:
+                lengths, parts = [job.size], [job.document]
+            else:
+                lengths, parts = [each.size for each in jobs], [b"".join([each.document for each in jobs])]
             ring = self.block.requests
             meta = pack_request(target, batch.sequence, kind, batch.quiet, 0, lengths)
             if not ring.write(REQUEST, meta, parts, reserve=RESERVE):
@@ -210,7 +214,7 @@ class Worker:
             while (frame := ring.read()) is not None:
                 sequence, segment, entries = unpack_report(frame.meta)
                 payload = self._take_segment(sequence, segment) if segment else bytes(frame.payload)
-                if sum([records + length for _, _, records, length, *_ in entries]) != len(payload):
+                if sum([entry[2] + entry[3] for entry in entries]) != len(payload):
                     raise ProtocolError("a report whose lengths are not its payload's")
                 taken.append((sequence, entries, payload))
                 ring.release(frame)

@@ -120,39 +120,39 @@ class Ring:
         size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         meta_length = len(meta)
         need = (_FRAME.size + meta_length + size + _ALIGN - 1) & -_ALIGN
-        words, data = self._words, self._data
+        words, data, capacity = self._words, self._data, self.capacity
         tail = words[_TAIL]
         head = words[_HEAD]
-        free = self.capacity - tail + head
-        if not 0 <= free <= self.capacity or (tail | head) % _ALIGN:
+        free = capacity - tail + head
+        if not 0 <= free <= capacity or (tail | head) % _ALIGN:
             raise self._impossible(tail, head)
         start = tail & self._mask
-        skipped = 0 if need <= self.capacity - start else self.capacity - start
-        if skipped + need + reserve > free:
-            return False
-        if skipped:
-            self._put_header(start, SKIP, b"", skipped - _FRAME.size, tail)
+        if need > capacity - start:
+            skipped = capacity - start
+            if skipped + need + reserve > free:
+                return False
+            checked = _CHECKED.pack(SKIP, 0, skipped - _FRAME.size, tail)
+            data[start : start + _FRAME.size] = _CRC.pack(crc32(checked)) + checked
+            tail += skipped
             start = 0
-        at = self._put_header(start, kind, meta, size, tail + skipped)
+        elif need + reserve > free:
+            return False
+        checked = _CHECKED.pack(kind, meta_length, size, tail) + meta
+        at = start + _FRAME.size + meta_length
+        data[start:at] = _CRC.pack(crc32(checked)) + checked
         for part in parts:
             end = at + len(part)
             data[at:end] = part
             at = end
         if not _ORDERED:
             self._fence()
-        words[_TAIL] = tail + skipped + need
+        words[_TAIL] = tail + need
         return True
 
     def peer_sleeps(self) -> bool:
         """After a write: whether the consumer said it sleeps and has to be rung (README: lost wake-up)."""
         self._fence()
         return self._words[_ASLEEP] != 0
-
-    def _put_header(self, start: int, kind: int, meta: bytes, size: int, sequence: int) -> int:
-        checked = _CHECKED.pack(kind, len(meta), size, sequence) + meta
-        at = start + 4 + len(checked)
-        self._data[start:at] = _CRC.pack(crc32(checked)) + checked
-        return at
 
     # Consumer
 
@@ -167,7 +167,8 @@ class Ring:
         Raises:
             RingCorrupted: counters, checksum, sequence or lengths are not what a producer writes.
         """
-        head, tail = self._words[_HEAD], self._words[_TAIL]
+        words = self._words
+        head, tail = words[_HEAD], words[_TAIL]
         if head == tail:
             return None
         if not _ORDERED:
@@ -221,4 +222,5 @@ class Ring:
         checked = bytes(data[start + 4 : at])
         if crc32(checked) != crc:
             raise RingCorrupted(f"wrong checksum of the frame at {position}")
-        return Frame(kind, checked[_CHECKED.size :], data[at : at + size], position + total)
+        # As `Frame(...)`, which takes three times as long: 0.3 us, twice a job.
+        return tuple.__new__(Frame, (kind, checked[_CHECKED.size :], data[at : at + size], position + total))

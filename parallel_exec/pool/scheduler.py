@@ -220,7 +220,10 @@ class Scheduler(Generic[T]):
         window = self._windows.get(worker)
         if window is None:
             return [None] * count
-        jobs = [window.take(number) for number in range(sequence, sequence + count)]
+        if count == 1:
+            jobs = [window.take(sequence)]
+        else:
+            jobs = [window.take(number) for number in range(sequence, sequence + count)]
         ends = window.ends
         while ends and ends[0] <= sequence + count:
             ends.popleft()
@@ -234,6 +237,8 @@ class Scheduler(Generic[T]):
         window = self._windows.get(worker)
         if window is None:
             return [None] * count
+        if count == 1:
+            return [window.jobs.get(sequence)]
         return [window.jobs.get(number) for number in range(sequence, sequence + count)]
 
     def job(self, worker: int, sequence: int) -> T | None:
@@ -260,8 +265,7 @@ class Scheduler(Generic[T]):
         """A worker that has nothing to do and has to be replaced by a new one: it has had its number of jobs, or it may
         not run the next job's domain, and none that may is there.
         """
-        windows = [window for window in self._windows.values() if window.open]
-        idle = [window.worker for window in windows if not window.jobs]
+        idle = [window.worker for window in self._windows.values() if not window.jobs and window.open]
         for worker in idle:
             if self._windows[worker].next > self._most_jobs:
                 return worker
