@@ -112,8 +112,8 @@ def measure(
         PexecError: a job failed.
     """
     shares = {
-        # Jobs in flight have a beginning and an end, in which not all workers are busy: fewer and larger batches. They take
-        # a tenth of the time of 100 jobs.
+        # Jobs in flight have a beginning and an end, in which not all workers are busy: fewer and larger batches.
+        # They take a tenth of the time of 100 jobs.
         name: split(number, ROUNDS) if not batched else split(number, min(ROUNDS, max(1, number // _LEAST_BATCH)))
         for name, number, batched in (
             (m.contestant.name, jobs[m.contestant.name], m.contestant.batched) for m in contestants

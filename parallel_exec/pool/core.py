@@ -304,12 +304,12 @@ class Core:
         """
         now = time.monotonic()
         only_results = True
-        if now >= self._look_at or not any(worker.block.results.filled for worker in self._workers.values()):
+        if now >= self._look_at or not any(worker.block.results.unread for worker in self._workers.values()):
             self._look_at = now + LOOK_S
             only_results = self._wait(timeout, now, leave=results_only)
         with self._lock:
             for worker in list(self._workers.values()):
-                if worker.block.results.filled:
+                if worker.block.results.unread:
                     self._take(worker)
             failures = self._settle()
         self._end(failures)

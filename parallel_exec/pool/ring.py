@@ -157,9 +157,9 @@ class Ring:
     # Consumer
 
     @property
-    def filled(self) -> bool:
-        """Whether there is something to read."""
-        return self._words[_TAIL] != self._words[_HEAD]
+    def unread(self) -> int:
+        """Bytes of the frames that have not been released."""
+        return self._words[_TAIL] - self._words[_HEAD]
 
     def read(self) -> Frame | None:
         """Return the oldest frame without taking it out, or None if there is none.

@@ -12,13 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from .block import RESERVE, RING_BYTES
 from .job import Target
 
-# Batches in flight per worker, and where among them the worker is to announce what it has done, so that it still has
-# work while it is sent more.
-WINDOW_BATCHES = 4
+# Batches in flight per worker.
+WINDOW_BATCHES = 8
 # More than two batches only as far as they lie in the worker's ring; two, so that the next is there when one ends.
-WINDOW_BYTES = 400 << 10
+WINDOW_BYTES = RING_BYTES - RESERVE
 PAIR_BYTES = 8 << 20
 # Documents that travel together are tiny: a job with one of 16 KiB takes longer than a batch's own costs.
 BATCH_BYTES = 16 << 10
@@ -54,7 +54,7 @@ class Batch(Generic[T]):
     Attributes:
         worker: whom they are handed to.
         sequence: the first one's number among all jobs of that worker; the others follow.
-        quiet: whether the worker need not announce their results if it has more to do.
+        quiet: whether the worker need not announce their results while it has enough to do.
         alone: whether the worker had nothing to do before.
     """
 
@@ -164,9 +164,8 @@ class Scheduler(Generic[T]):
                 window.jobs[batch.sequence] = job
             else:
                 window.jobs.update(zip(range(batch.sequence, window.next), jobs, strict=True))
-            # Two of four are announced: then there are two more in the worker's window.
             batch.alone = len(window.jobs) == len(jobs)
-            batch.quiet = target.quiet and len(window.ends) % 2 == 1
+            batch.quiet = target.quiet
             if batch.quiet:
                 window.quiet_until = window.next
             yield batch
@@ -372,7 +371,8 @@ class Scheduler(Generic[T]):
             batches = len(window.ends)
             if batches >= least or not window.open or window.stalled or window.next > self._most_jobs:
                 continue
-            if batches and window.bytes + size > (WINDOW_BYTES if batches > 1 else PAIR_BYTES) and window.jobs:
+            # Twice: the ring may skip so much at its end.
+            if batches and window.bytes + 2 * size > (WINDOW_BYTES if batches > 1 else PAIR_BYTES) and window.jobs:
                 continue
             if window.domain == domain or window.next == 1:
                 best, least = window, batches

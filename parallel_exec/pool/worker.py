@@ -44,6 +44,9 @@ KEPT_NAMES = 256
 EXIT_BROKEN = 70  # the worker found what its parent cannot have sent
 # A report is sent when the jobs so far of a batch took this long, so that a slow job delays few results.
 REPORT_NS = 1_000_000
+# Quiet reports are announced when no more than this part of the requests is left that there were at most since the last
+# announcement: about two of eight, which keep the worker busy while it is sent more.
+LOW_WATER = 1 / 3
 START_NS = 5_000_000_000  # what making a sandbox may take, an import of host functions included
 
 _PR_SET_PDEATHSIG = 1
@@ -117,6 +120,7 @@ class _Worker:
         failures.addHandler(_Forward(self._log))
         failures.propagate = False
         self._unannounced = False
+        self._high_water = 0  # bytes of requests, at most, since the last announcement
 
     def run(self) -> None:
         requests = self._block.requests
@@ -131,9 +135,7 @@ class _Worker:
         """Block until something may have come; False: the parent has closed the control socket."""
         requests = self._block.requests
         if self._unannounced:
-            self._unannounced = False
-            if self._block.results.peer_sleeps():
-                ring_bell(self._result_bell)
+            self._announce()
         if not requests.doze():
             return True
         ready = self._poll.poll()
@@ -178,11 +180,24 @@ class _Worker:
         if opened is not None:
             payload.release()
             opened.close()
-        self._block.requests.release(frame)
+        requests = self._block.requests
+        size = requests.unread
+        requests.release(frame)
+        size -= requests.unread
         self._reply(first, entries, parts)
-        # A quiet report is announced by the next one; before it goes to sleep the worker announces everything.
-        self._unannounced = bool(request.quiet)
-        if not request.quiet and self._block.results.peer_sleeps():
+        left = self._block.requests.unread
+        # Two batches are worth an announcement each: the parent must not be late with the one after the next.
+        if request.quiet and left > max(self._high_water * LOW_WATER, size * 3 // 2):
+            self._unannounced = True
+            self._high_water = max(self._high_water, left + size)
+        else:
+            self._announce()
+
+    def _announce(self) -> None:
+        """Ring for what has been reported, unless the parent is awake."""
+        self._unannounced = False
+        self._high_water = 0
+        if self._block.results.peer_sleeps():
             ring_bell(self._result_bell)
 
     def _prepare(self, frame: Frame) -> None:

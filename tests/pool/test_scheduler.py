@@ -70,8 +70,8 @@ def test_windows_are_bounded_in_batches_and_bytes_and_one_job_of_any_size_fits()
     scheduler.add([Task(number) for number in range(1, WINDOW_BATCHES + 3)])
     assert len(assigned(scheduler)) == WINDOW_BATCHES
     scheduler = with_workers(1)
-    scheduler.add([Task(number, WINDOW_BYTES // 2) for number in range(1, 5)])
-    assert len(assigned(scheduler)) == 2
+    scheduler.add([Task(number, WINDOW_BYTES // 5) for number in range(1, 7)])
+    assert len(assigned(scheduler)) == 4  # in what a ring holds, of which it may have to skip as much as one
     scheduler = with_workers(1)
     scheduler.add([Task(number, PAIR_BYTES * 3) for number in (1, 2)])
     assert assigned(scheduler) == [(1, [1])]
@@ -85,10 +85,9 @@ def test_tiny_jobs_of_one_target_travel_together() -> None:
     scheduler.add([Task(number, target=tiny) for number in range(1, 7)])
     scheduler.add([Task(7), Task(8, target=tiny), Task(9, BATCH_BYTES - 5, tiny)])
     assert tiny.batch == 4
-    assert assigned(scheduler) == [(1, [1, 2, 3, 4]), (1, [5, 6]), (1, [7]), (1, [8])]
+    assert assigned(scheduler) == [(1, [1, 2, 3, 4]), (1, [5, 6]), (1, [7]), (1, [8]), (1, [9])]
     assert [task.id for task in scheduler.finished(1, 2, 3) if task] == [2, 3, 4]
     assert scheduler.finished(1, 2, 1) == [None]
-    assert assigned(scheduler) == [(1, [9])]
 
 
 def test_few_jobs_are_shared_among_the_workers() -> None:
@@ -99,8 +98,8 @@ def test_few_jobs_are_shared_among_the_workers() -> None:
     assert [len(ids) for _, ids in assigned(scheduler)] == [4, 2, 1, 1]
 
 
-def test_slow_jobs_are_all_announced_and_quick_ones_by_twos() -> None:
-    for cost, quiet in ((QUIET_NS * 2, [False] * 4), (BATCH_NS, [True, False, True, False])):
+def test_slow_jobs_are_announced_and_quick_ones_need_not_be() -> None:
+    for cost, quiet in ((QUIET_NS * 2, [False] * 4), (BATCH_NS, [True] * 4)):
         scheduler = with_workers(1)
         scheduler.add([Task(number, target=new_target(cost)) for number in range(1, 5)])
         assert [batch.quiet for batch in scheduler.assign()] == quiet
@@ -108,12 +107,13 @@ def test_slow_jobs_are_all_announced_and_quick_ones_by_twos() -> None:
 
 def test_a_lost_worker_hands_back_all_but_what_it_ran() -> None:
     scheduler = with_workers(2)
-    scheduler.add([Task(number) for number in range(1, 12)])
+    scheduler.add([Task(number) for number in range(1, 2 * WINDOW_BATCHES + 4)])
     assigned(scheduler)
     failed = scheduler.lost(1, 2)
     assert failed is not None and failed.id == 3
     scheduler.add_worker(3)
-    assert assigned(scheduler) == [(3, [1]), (3, [5]), (3, [7]), (3, [9])]
+    later = [(3, [number]) for number in range(5, 2 * WINDOW_BATCHES, 2)]
+    assert assigned(scheduler) == [(3, [1]), *later, (3, [2 * WINDOW_BATCHES + 1])]
     assert scheduler.finished(1, 1, 1) == [None]
 
 
