@@ -1,8 +1,5 @@
-/* Numbers of JSON text to doubles and back, exactly: yyjson's tables and slow paths, with a reader of our own in front for the
- * two kinds that fill documents, small integers and coordinates of up to 19 digits.
- *
- * The reader in front takes a 17-digit coordinate in 12 ns where yyjson's takes 21 (bench/json, in wasm): it reads eight digits
- * at a time. */
+/* Numbers of JSON text to doubles and back, exactly: yyjson's tables and slow paths, with a reader and a writer of our own in
+ * front for the kinds that fill documents, integers and coordinates of up to 19 digits. */
 #ifndef PEXEC_JSON_NUMBER_H
 #define PEXEC_JSON_NUMBER_H
 
@@ -32,42 +29,30 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+#include "json_digits.h"
+
 #define NUMBER_TEXT_MAX 40                   /* bytes that write_double may touch */
-
-static inline bool is_digit8(uint64_t v)
-{
-    return ((v & 0xf0f0f0f0f0f0f0f0u) | (((v + 0x0606060606060606u) & 0xf0f0f0f0f0f0f0f0u) >> 4)) == 0x3333333333333333u;
-}
-
-/* Eight ASCII digits, the first in the lowest byte, as a number (D. Lemire, "Quickly parsing eight digits", 2018). */
-static inline uint32_t parse_digit8(uint64_t v)
-{
-    v -= 0x3030303030303030u;
-    v = v * 10 + (v >> 8);
-    v = ((v & 0x000000ff000000ffu) * 0x000f424000000064u + ((v >> 16) & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32;
-    return (uint32_t)v;
-}
 
 /* digits * 10^-places, correctly rounded, for digits of up to 64 bits and 0 to 19 places; false if the 128 bits that are known
  * of the power of ten cannot decide the rounding (D. Lemire, "Number parsing at a gigabyte per second", 2021). */
-static inline bool decimal_to_double(uint64_t digits, int places, double *out)
+static inline bool decimal_to_double(uint64_t digits, uint32_t places, double *out)
 {
     static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
                                    1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
-    if (digits < (1ull << 53)) {
+    /* Up to 2^53 would do. But coordinates of 16 digits lie on both sides of that, and a wrong guess costs more. */
+    if (digits < 1000000000000000u) {
         *out = (double)digits / exact[places];   /* both exact, so one rounding (W. Clinger, 1990) */
         return true;
     }
     uint64_t power, power_low, hi, lo;
     int exponent;
-    pow10_table_get_sig(-places, &power, &power_low);
-    pow10_table_get_exp(-places, &exponent);
+    pow10_table_get_sig(-(int)places, &power, &power_low);
+    pow10_table_get_exp(-(int)places, &exponent);
     int shift = __builtin_clzll(digits);
     u128_mul(digits << shift, power, &hi, &lo);
-    /* The unknown rest of the power adds less than 2^64 to lo. It can reach the bits that round, bit 10 and above of hi, only
+    /* The unknown rest of the power adds less than 2^64 to lo. It can reach the bits that round, bit 9 and above of hi, only
      * through bits 0 to 8 that are all ones, and decide a tie only if they are all zeros. */
-    uint64_t low = hi & 0x1ff;
-    if (low == 0 || low == 0x1ff) {
+    if (unlikely(((hi + 1) & 0x1ff) <= 1)) {
         uint64_t hi2, lo2;
         u128_mul(digits << shift, power_low, &hi2, &lo2);
         uint64_t sum = lo + hi2;
@@ -75,20 +60,11 @@ static inline bool decimal_to_double(uint64_t digits, int places, double *out)
             return false;
         hi += sum < lo;
     }
-    exponent += 64 - shift;
-    if (!(hi >> 63)) {
-        hi <<= 1;
-        exponent--;
-    }
-    /* 53 bits stay; bit 10 rounds, and what is below it is not zero. */
-    uint64_t mantissa = hi >> 11;
-    mantissa += (hi >> 10) & 1;
-    exponent += 11;
-    if (mantissa >> 53) {
-        mantissa >>= 1;
-        exponent++;
-    }
-    uint64_t bits = ((uint64_t)(exponent + 52 + 1023) << 52) | (mantissa & ((1ull << 52) - 1));
+    /* Of 54 bits, the first of which is one, the last rounds: what is below it is not zero. A carry out of the 53 that stay goes
+     * into the exponent, as it must, and the first bit, which is not stored, adds one to it. */
+    uint32_t top = (uint32_t)(hi >> 63);
+    uint64_t mantissa = ((hi >> (9 + top)) + 1) >> 1;
+    uint64_t bits = ((uint64_t)(exponent + 64 - shift + 10 + (int)top + 52 + 1023 - 1) << 52) + mantissa;
     memcpy(out, &bits, 8);
     return true;
 }
@@ -163,51 +139,41 @@ static no_inline const uint8_t *read_number_slow(const uint8_t *text, double *ou
 }
 
 /* Read the number at `text`, which begins with a digit or a minus sign. Returns its end; NULL with *at at the offending byte
- * if it is not JSON. */
+ * if it is not JSON. How many digits it has is counted, not tried one by one: that varies, so a loop's end is guessed wrong. */
 static inline const uint8_t *read_json_number(const uint8_t *text, JSValue *out, const uint8_t **at)
 {
-    const uint8_t *p = text;
-    bool negative = *p == '-';
-    p += negative;
-    const uint8_t *first = p;
-    uint64_t digits = 0, eight;
-    uint32_t digit;
+    bool negative = *text == '-';
+    const uint8_t *first = text + negative, *p;
+    v128_t digits = as_digits(wasm_v128_load(first));
+    uint32_t whole = count_digits(digits);
     double value;
-    while ((digit = (uint32_t)*p - '0') <= 9) {
-        digits = digits * 10 + digit;
-        p++;
-    }
-    ptrdiff_t whole = p - first;
-    if (unlikely(whole == 0 || whole > 18 || (*first == '0' && whole > 1)))
+    if (unlikely(whole == 0 || whole == 16 || (*first == '0' && whole > 1)))
         goto slow;
-    if (*p != '.') {
+    p = first + whole;
+    uint64_t number = likely(whole <= 8) ? digits_to_u32(digits, whole) : digits_to_u64(digits, whole);
+    if (*p == '.') {
+        digits = as_digits(wasm_v128_load(p + 1));
+        uint32_t places = count_digits(digits);
+        if (unlikely(places == 0 || whole + places > 19))
+            goto slow;
+        number = number * powers_of_ten[places] + digits_to_u64(digits, places);
+        p += 1 + places;
+        if (unlikely(places == 16))
+            for (uint32_t digit; (digit = (uint32_t)*p - '0') <= 9; p++, places++) {
+                if (whole + places >= 19)
+                    goto slow;
+                number = number * 10 + digit;
+            }
+        if (unlikely((*p | 0x20) == 'e') || unlikely(!decimal_to_double(number, places, &value)))
+            goto slow;
+    } else {
         if (unlikely((*p | 0x20) == 'e'))
             goto slow;
-        if (likely(digits <= INT32_MAX) && likely(digits != 0 || !negative)) {
-            *out = js_int32(negative ? -(int32_t)digits : (int32_t)digits);
+        if (likely(number <= INT32_MAX) && likely(number != 0 || !negative)) {
+            *out = js_int32(negative ? -(int32_t)number : (int32_t)number);
             return p;
         }
-        value = (double)digits;
-    } else {
-        const uint8_t *fraction = ++p;
-        memcpy(&eight, p, 8);
-        if (is_digit8(eight) && whole <= 10) {
-            digits = digits * 100000000u + parse_digit8(eight);
-            p += 8;
-            memcpy(&eight, p, 8);
-            if (whole <= 3 && is_digit8(eight)) {
-                digits = digits * 100000000u + parse_digit8(eight);
-                p += 8;
-            }
-        }
-        while ((digit = (uint32_t)*p - '0') <= 9) {
-            if (unlikely(p - fraction + whole >= 19))
-                goto slow;
-            digits = digits * 10 + digit;
-            p++;
-        }
-        if (unlikely(p == fraction) || unlikely((*p | 0x20) == 'e') || !decimal_to_double(digits, (int)(p - fraction), &value))
-            goto slow;
+        value = (double)number;
     }
     *out = js_number(negative ? -value : value);
     return p;
@@ -226,8 +192,8 @@ static inline uint8_t *write_int32(uint8_t *to, int32_t value)
     return write_u64(n, to);
 }
 
-/* A finite double as Number::toString writes it. yyjson's text differs in three ways: "1.0", "1e21" and "-0.0". */
-static inline uint8_t *write_double(uint8_t *to, double value)
+/* A finite double as Number::toString writes it, by yyjson, whose text differs in three ways: "1.0", "1e21" and "-0.0". */
+static no_inline uint8_t *write_double_slow(uint8_t *to, double value)
 {
     uint64_t bits;
     memcpy(&bits, &value, 8);
@@ -248,6 +214,45 @@ static inline uint8_t *write_double(uint8_t *to, double value)
             break;
         }
     return end;
+}
+
+/* A finite double as Number::toString writes it. yyjson finds the shortest digits; those of a number with a fraction are written
+ * from a vector: no byte is read again, and none is written twice. */
+static inline uint8_t *write_double(uint8_t *to, double value)
+{
+    uint64_t bits, shortest;
+    memcpy(&bits, &value, 8);
+    uint64_t fraction = bits & F64_SIG_MASK, mantissa = fraction | 1ull << F64_SIG_BITS;
+    uint32_t exponent = (uint32_t)(bits >> F64_SIG_BITS) & 0x7ff;
+    int32_t binary = (int32_t)exponent - F64_EXP_BIAS - F64_SIG_BITS, decimal;
+    /* No integer, and at least 2^-19: what is below 10^-6 has an exponent. */
+    if (unlikely(binary < -F64_SIG_BITS - 19 || binary >= 0 || (binary > -64 && mantissa << (64 + binary) == 0)))
+        return write_double_slow(to, value);
+    f64_bin_to_dec(fraction, exponent, mantissa, binary, &shortest, &decimal);
+    *to = '-';
+    to += bits >> 63;
+    /* 16 or 17 digits, zeros at the end among them: the first of 17, and 16. */
+    uint64_t upper = shortest / 100000000;
+    uint32_t first = (uint32_t)(upper / 100000000);
+    v128_t digits = u32s_to_digits((uint32_t)(upper - first * 100000000ull), (uint32_t)(shortest - upper * 100000000));
+    int32_t count = 31 - __builtin_clz((uint32_t)wasm_i8x16_bitmask(wasm_i8x16_ne(digits, wasm_i8x16_splat(0))) << 1 | 1);
+    int32_t dot = 16 + decimal;              /* how many of the 16 precede it */
+    v128_t text = wasm_v128_or(digits, wasm_i8x16_splat('0'));
+    if (dot + (first != 0) <= 0) {
+        memcpy(to, "0.000000", 8);
+        to += 2 - dot - (first != 0);
+        *to = (uint8_t)('0' + first);
+        to += first != 0;
+        wasm_v128_store(to, text);
+        return to + count;
+    }
+    *to = (uint8_t)('0' + first);
+    to += first != 0;
+    to[16] = (uint8_t)wasm_u8x16_extract_lane(text, 15);
+    v128_t lane = wasm_i8x16_const(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), dots = wasm_i8x16_splat((int8_t)dot);
+    text = wasm_i8x16_swizzle(text, wasm_i8x16_add(lane, wasm_i8x16_gt(lane, dots)));
+    wasm_v128_store(to, wasm_v128_bitselect(wasm_i8x16_splat('.'), text, wasm_i8x16_eq(lane, dots)));
+    return to + count + 1;
 }
 
 #endif
