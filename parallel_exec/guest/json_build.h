@@ -2,30 +2,72 @@
 #ifndef PEXEC_JSON_BUILD_H
 #define PEXEC_JSON_BUILD_H
 
-/* An object of `shape` with these values, which it takes over. */
-static inline JSValue make_object(JSContext *ctx, JSShape *shape, const JSValue *values, uint32_t count)
+/* What js_malloc_rt gives, without its calls if an arena has a block of the size. The engine's own memory limit is not used. */
+static inline void *block_take(JSRuntime *rt, uint32_t size)
 {
-    JSRuntime *rt = ctx->rt;
+    uint32_t total = ((size + JS_ARENA_ALIGN - 1) & ~(JS_ARENA_ALIGN - 1u)) + (uint32_t)sizeof(JSMallocBlockHeader);
+    if (JS_ARENA_LARGE_BLOCKS_ONLY || unlikely(total > 128))
+        return js_malloc_rt(rt, size);
+    struct list_head *arenas = &rt->arena_state.free_arena_list[total / JS_ARENA_ALIGN - 2], *first = arenas->next;
+    if (unlikely(first == arenas))
+        return js_malloc_rt(rt, size);
+    JSArena *arena = list_entry(first, JSArena, free_link);
+    uint16_t number = arena->first_free_block;
+    JSMallocBlockHeader *block = arena_get_block(arena, number, total);
+    arena->first_free_block = block->u.free_next;
+    block->u.block_idx = number;
+    if (unlikely(++arena->n_used_blocks == arena->n_blocks))
+        list_del(&arena->free_link);
+    rt->malloc_state.malloc_count++;
+    rt->malloc_state.malloc_size += total - sizeof(JSMallocBlockHeader) + MALLOC_OVERHEAD;
+    return block->user_data;
+}
+
+/* memcpy of an unknown length is a call out of the sandbox's code, which for the few values of most objects takes longer than
+ * their making. */
+static inline void copy_values(JSValue *to, const JSValue *from, uint32_t count)
+{
+    if (unlikely(count > 32)) {
+        memcpy(to, from, sizeof(JSValue) * count);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        to[i] = from[i];
+        __asm__("" : "+r"(i));               /* or the compiler makes it a memcpy */
+    }
+}
+
+/* An object of `shape` whose properties have no values yet; NULL if there is no memory. */
+static inline JSObject *object_take(JSRuntime *rt, JSShape *shape, JSClassID class_id)
+{
     js_trigger_gc(rt, sizeof(JSObject));
-    JSObject *p = js_malloc_rt(rt, sizeof(JSObject));
+    JSObject *p = block_take(rt, sizeof(JSObject));
     if (unlikely(!p))
-        return JS_EXCEPTION;
-    JSProperty *properties = js_malloc_rt(rt, sizeof(JSProperty) * (size_t)shape->prop_size);
+        return NULL;
+    JSProperty *properties = block_take(rt, sizeof(JSProperty) * (uint32_t)shape->prop_size);
     if (unlikely(!properties)) {
         js_free_rt(rt, p);
-        return JS_EXCEPTION;
+        return NULL;
     }
     memset((char *)p + sizeof(p->header), 0, offsetof(JSObject, u) - sizeof(p->header));
-    p->class_id = JS_CLASS_OBJECT;
+    p->class_id = class_id;
     p->extensible = true;
     p->shape = js_dup_shape(shape);
     p->prop = properties;
     p->u.opaque = NULL;
-    _Static_assert(sizeof(JSProperty) == sizeof(JSValue), "a property is copied as a value");
-    for (uint32_t i = 0; i < count; i++)
-        properties[i].u.value = values[i];
     JS_REF_COUNT(p) = 1;
     add_gc_object(rt, &p->header, JS_GC_OBJ_TYPE_JS_OBJECT);
+    return p;
+}
+
+/* An object of `shape` with these values, which it takes over. */
+static inline JSValue make_object(JSContext *ctx, JSShape *shape, const JSValue *values, uint32_t count)
+{
+    JSObject *p = object_take(ctx->rt, shape, JS_CLASS_OBJECT);
+    if (unlikely(!p))
+        return JS_EXCEPTION;
+    _Static_assert(sizeof(JSProperty) == sizeof(JSValue), "a property is copied as a value");
+    copy_values((JSValue *)p->prop, values, count);
     return JS_MKPTR(JS_TAG_OBJECT, p);
 }
 
@@ -34,23 +76,21 @@ static inline JSValue make_array(JSContext *ctx, const JSValue *values, uint32_t
     if (count == 0)
         return JS_NewArray(ctx);
     JSRuntime *rt = ctx->rt;
-    JSValue *items = js_malloc_rt(rt, sizeof(JSValue) * count);
+    JSValue *items = block_take(rt, sizeof(JSValue) * count);
     if (unlikely(!items))
         return JS_EXCEPTION;
-    JSValue array = make_object(ctx, ctx->array_shape, NULL, 0);
-    if (unlikely(JS_IsException(array))) {
+    JSObject *p = object_take(rt, ctx->array_shape, JS_CLASS_ARRAY);
+    if (unlikely(!p)) {
         js_free_rt(rt, items);
         return JS_EXCEPTION;
     }
-    JSObject *p = JS_VALUE_GET_OBJ(array);
-    p->class_id = JS_CLASS_ARRAY;
     p->is_exotic = p->fast_array = true;
-    memcpy(items, values, sizeof(JSValue) * count);
+    copy_values(items, values, count);
     p->u.array.u.values = items;
     p->u.array.u1.size = count;
     p->u.array.count = count;
     p->prop[0].u.value = js_int32((int32_t)count);
-    return array;
+    return JS_MKPTR(JS_TAG_OBJECT, p);
 }
 
 /* An object of these keys and values, all of which it takes over; what was learnt is updated. */

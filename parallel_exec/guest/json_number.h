@@ -158,12 +158,16 @@ static inline const uint8_t *read_json_number(const uint8_t *text, JSValue *out,
             goto slow;
         number = number * powers_of_ten[places] + digits_to_u64(digits, places);
         p += 1 + places;
-        if (unlikely(places == 16))
-            for (uint32_t digit; (digit = (uint32_t)*p - '0') <= 9; p++, places++) {
-                if (whole + places >= 19)
-                    goto slow;
-                number = number * 10 + digit;
-            }
+        if (places == 16) {
+            digits = as_digits(wasm_v128_load(p));
+            uint32_t more = count_digits(digits);
+            if (unlikely(whole + 16 + more > 19))
+                goto slow;
+            if (more)
+                number = number * powers_of_ten[more] + digits_to_u32(digits, more);
+            places += more;
+            p += more;
+        }
         if (unlikely((*p | 0x20) == 'e') || unlikely(!decimal_to_double(number, places, &value)))
             goto slow;
     } else {
@@ -218,7 +222,7 @@ static no_inline uint8_t *write_double_slow(uint8_t *to, double value)
 
 /* A finite double as Number::toString writes it. yyjson finds the shortest digits; those of a number with a fraction are written
  * from a vector: no byte is read again, and none is written twice. */
-static inline uint8_t *write_double(uint8_t *to, double value)
+static no_inline uint8_t *write_double(uint8_t *to, double value)
 {
     uint64_t bits, shortest;
     memcpy(&bits, &value, 8);

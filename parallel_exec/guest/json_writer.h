@@ -26,6 +26,9 @@ struct write_key {
 /* 1: written. 0: undefined, a function or a symbol, nothing written. -1: an exception is pending, or the output is too large. */
 static int write_value(struct writer *w, JSValueConst value, struct write_key key);
 
+/* What is no scalar, after writer_step. */
+static int write_other(struct writer *w, JSValueConst value, struct write_key key);
+
 static bool has_to_json(JSContext *ctx, JSClassID class_id)
 {
     JSObject *proto = JS_VALUE_GET_OBJ(ctx->class_proto[class_id]);
@@ -80,20 +83,24 @@ static bool writer_poll(struct writer *w)
     return true;
 }
 
+/* What precedes every value: looks at the deadline and at the output's limit, and room for a number. */
+static inline bool writer_step(struct writer *w)
+{
+    if (unlikely(--w->until_poll == 0) && !writer_poll(w))
+        return false;
+    if (unlikely(w->out.len > w->out.limit)) {
+        w->out.too_large = true;
+        return false;
+    }
+    return output_reserve(w->ctx, &w->out, NUMBER_TEXT_MAX);
+}
+
 /* A value that no code of the plugin can have a say in, as write_value does; MAYBE_CODE for any other. */
 #define MAYBE_CODE 2
 static inline int write_scalar(struct writer *w, JSValueConst value)
 {
     JSContext *ctx = w->ctx;
     struct output *out = &w->out;
-    if (unlikely(--w->until_poll == 0) && !writer_poll(w))
-        return -1;
-    if (unlikely(out->len > out->limit)) {
-        out->too_large = true;
-        return -1;
-    }
-    if (unlikely(!output_reserve(ctx, out, NUMBER_TEXT_MAX)))
-        return -1;
     switch (JS_VALUE_GET_NORM_TAG(value)) {
     case JS_TAG_INT:
         out->len = (uint32_t)(write_int32(out->text + out->len, JS_VALUE_GET_INT(value)) - out->text);
@@ -123,11 +130,13 @@ static inline int write_scalar(struct writer *w, JSValueConst value)
 /* A property's value or an array's element, from where it lies. */
 static inline int write_member(struct writer *w, JSValueConst value, struct write_key key)
 {
+    if (unlikely(!writer_step(w)))
+        return -1;
     int written = write_scalar(w, value);
     if (likely(written != MAYBE_CODE))
         return written;
     JSValue held = js_dup(value);            /* code may take it away meanwhile */
-    written = write_value(w, held, key);
+    written = write_other(w, held, key);
     JS_FreeValue(w->ctx, held);
     return written;
 }
@@ -335,11 +344,16 @@ static no_inline int write_unusual(struct writer *w, JSValueConst original, stru
 
 static int write_value(struct writer *w, JSValueConst value, struct write_key key)
 {
+    if (!writer_step(w))
+        return -1;
+    int written = write_scalar(w, value);
+    return written != MAYBE_CODE ? written : write_other(w, value, key);
+}
+
+static int write_other(struct writer *w, JSValueConst value, struct write_key key)
+{
     JSContext *ctx = w->ctx;
     struct output *out = &w->out;
-    int written = write_scalar(w, value);
-    if (written != MAYBE_CODE)
-        return written;
     switch (JS_VALUE_GET_NORM_TAG(value)) {
     case JS_TAG_STRING_ROPE: {
         JSValue flat = JS_ToString(ctx, value);
