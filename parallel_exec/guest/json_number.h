@@ -139,35 +139,55 @@ static no_inline const uint8_t *read_number_slow(const uint8_t *text, double *ou
 }
 
 /* Read the number at `text`, which begins with a digit or a minus sign. Returns its end; NULL with *at at the offending byte
- * if it is not JSON. How many digits it has is counted, not tried one by one: that varies, so a loop's end is guessed wrong. */
+ * if it is not JSON. Where a part has more than a few digits they are counted, not tried one by one: their number varies, and
+ * each wrong guess at a loop's end costs as much as sixteen digits. */
 static inline const uint8_t *read_json_number(const uint8_t *text, JSValue *out, const uint8_t **at)
 {
     bool negative = *text == '-';
-    const uint8_t *first = text + negative, *p;
-    v128_t digits = as_digits(wasm_v128_load(first));
-    uint32_t whole = count_digits(digits);
+    const uint8_t *first = text + negative, *p = first + 1;
+    uint64_t number = (uint32_t)*first - '0';
     double value;
-    if (unlikely(whole == 0 || whole == 16 || (*first == '0' && whole > 1)))
-        goto slow;
-    p = first + whole;
-    uint64_t number = likely(whole <= 8) ? digits_to_u32(digits, whole) : digits_to_u64(digits, whole);
-    if (*p == '.') {
-        digits = as_digits(wasm_v128_load(p + 1));
-        uint32_t places = count_digits(digits);
-        if (unlikely(places == 0 || whole + places > 19))
-            goto slow;
-        number = number * powers_of_ten[places] + digits_to_u64(digits, places);
-        p += 1 + places;
-        if (places == 16) {
-            digits = as_digits(wasm_v128_load(p));
-            uint32_t more = count_digits(digits);
-            if (unlikely(whole + 16 + more > 19))
-                goto slow;
-            if (more)
-                number = number * powers_of_ten[more] + digits_to_u32(digits, more);
-            places += more;
-            p += more;
+    if (is_digit(*p)) {
+        number = number * 10 + *p++ - '0';
+        if (is_digit(*p)) {
+            number = number * 10 + *p++ - '0';
+            if (is_digit(*p)) {
+                v128_t digits = as_digits(wasm_v128_load(first));
+                uint32_t whole = count_digits(digits);
+                if (unlikely(whole == 16))
+                    goto slow;
+                number = likely(whole <= 8) ? digits_to_u32(digits, whole) : digits_to_u64(digits, whole);
+                p = first + whole;
+            }
         }
+        if (unlikely(*first == '0'))
+            goto slow;
+    }
+    if (unlikely(!is_digit(*first)))
+        goto slow;
+    if (*p == '.') {
+        uint32_t whole = (uint32_t)(p - first), places;
+        if (!is_digit(p[2])) {
+            places = 1;
+            number = number * 10 + p[1] - '0';
+            if (unlikely(!is_digit(p[1])))
+                goto slow;
+        } else {
+            v128_t digits = as_digits(wasm_v128_load(p + 1));
+            places = count_digits(digits);
+            if (unlikely(places == 0 || whole + places > 19))
+                goto slow;
+            number = number * powers_of_ten[places] + digits_to_u64(digits, places);
+            if (places == 16) {
+                digits = as_digits(wasm_v128_load(p + 17));
+                uint32_t more = count_digits(digits);
+                if (unlikely(whole + 16 + more > 19))
+                    goto slow;
+                number = number * powers_of_ten[more] + digits_to_u32(digits, more);
+                places += more;
+            }
+        }
+        p += 1 + places;
         if (unlikely((*p | 0x20) == 'e') || unlikely(!decimal_to_double(number, places, &value)))
             goto slow;
     } else {

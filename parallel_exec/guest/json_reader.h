@@ -155,6 +155,8 @@ static JSValue json_read(JSContext *ctx, const uint8_t *text, size_t len, bool s
     p = skip_space(p);
 
 read_value:
+    if (is_digit(*p) || *p == '-')           /* most values are; the switch is a jump through a table */
+        goto read_number;
     switch (*p) {
     case '{':
     case '[':
@@ -189,12 +191,6 @@ read_value:
         if (unlikely(!p))
             goto fail_string;
         break;
-    case '-':
-    case '0': case '1': case '2': case '3': case '4': case '5': case '6': case '7': case '8': case '9':
-        p = read_json_number(p, &value, &at);
-        if (unlikely(!p))
-            goto fail_syntax;
-        break;
     case 't':
         if (memcmp(p, "true", 4))
             goto fail_word;
@@ -217,6 +213,12 @@ read_value:
         at = p;
         goto fail_syntax;
     }
+    goto have_value;
+
+read_number:
+    p = read_json_number(p, &value, &at);
+    if (unlikely(!p))
+        goto fail_syntax;
 
 have_value:
     if (depth == 0)
