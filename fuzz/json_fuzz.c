@@ -36,6 +36,8 @@ static bool refused(void)
 static void *heap_alloc(size_t size) { return refused() ? NULL : malloc(size); }
 static void *heap_realloc(void *p, size_t size) { return refused() ? NULL : realloc(p, size); }
 static void heap_free(void *p) { free(p); }
+static bool heap_widen(void *p, uint64_t size) { (void)p, (void)size; return false; }
+static size_t heap_usable_size(const void *p) { return malloc_usable_size((void *)p); }
 
 #include "quickjs.c"
 #undef malloc

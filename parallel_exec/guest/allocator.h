@@ -286,6 +286,24 @@ static void *heap_calloc(size_t count, size_t size)
     return p;
 }
 
+/* Let p's block have all of the free one after it, if `size` bytes fit then. */
+static bool heap_widen(void *p, uint64_t size)
+{
+    uint32_t total = size > 0xf0000000u ? 0 : block_size_for((size_t)size);
+    block_t *b = payload_block(p);
+    uint32_t old = block_size(b), next = (uint32_t)(uintptr_t)b + old;
+    if (!total || next == heap.end)
+        return false;
+    block_t *after = (block_t *)(uintptr_t)next;
+    if (block_used(after) || old + block_size(after) < total)
+        return false;
+    list_remove(after);
+    heap.used += block_size(after);
+    b->size_flags = (old + block_size(after)) | BLOCK_IN_USE;
+    tell_next(b);
+    return true;
+}
+
 static void *heap_realloc(void *p, size_t size)
 {
     if (!p)
@@ -302,12 +320,7 @@ static void *heap_realloc(void *p, size_t size)
         return p;
     }
     if (next != heap.end) {
-        block_t *after = (block_t *)(uintptr_t)next;
-        if (!block_used(after) && old + block_size(after) >= total) {
-            list_remove(after);
-            heap.used += block_size(after);
-            b->size_flags = (old + block_size(after)) | BLOCK_IN_USE;
-            tell_next(b);
+        if (heap_widen(p, size)) {
             block_trim(b, total);
             return p;
         }

@@ -17,10 +17,10 @@ static inline uint32_t count_digits(v128_t digits)
     return (uint32_t)__builtin_ctz(~wasm_i8x16_bitmask(wasm_u8x16_lt(digits, wasm_i8x16_splat(10))));
 }
 
-/* The first `count` (0 to 8) digits as a number, whatever follows them (D. Lemire, "Quickly parsing eight digits", 2018). */
+/* The first `count` (1 to 8) digits as a number, whatever follows them (D. Lemire, "Quickly parsing eight digits", 2018). */
 static inline uint32_t digits_to_u32(v128_t digits, uint32_t count)
 {
-    uint64_t v = (uint64_t)wasm_i64x2_extract_lane(digits, 0) << 1 << (63 - 8 * count);
+    uint64_t v = (uint64_t)wasm_i64x2_extract_lane(digits, 0) << (64 - 8 * count);
     v = v * 10 + (v >> 8);
     return (uint32_t)(((v & 0x000000ff000000ffu) * 0x000f424000000064u + ((v >> 16) & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32);
 }

@@ -183,7 +183,7 @@ static inline const uint8_t *read_json_number(const uint8_t *text, JSValue *out,
                 uint32_t more = count_digits(digits);
                 if (unlikely(whole + 16 + more > 19))
                     goto slow;
-                number = number * powers_of_ten[more] + digits_to_u32(digits, more);
+                number = number * powers_of_ten[more] + digits_to_u64(digits, more);
                 places += more;
             }
         }
@@ -249,12 +249,13 @@ static no_inline uint8_t *write_double(uint8_t *to, double value)
     uint64_t fraction = bits & F64_SIG_MASK, mantissa = fraction | 1ull << F64_SIG_BITS;
     uint32_t exponent = (uint32_t)(bits >> F64_SIG_BITS) & 0x7ff;
     int32_t binary = (int32_t)exponent - F64_EXP_BIAS - F64_SIG_BITS, decimal;
-    /* No integer, and at least 2^-19: what is below 10^-6 has an exponent. */
-    if (unlikely(binary < -F64_SIG_BITS - 19 || binary >= 0 || (binary > -64 && mantissa << (64 + binary) == 0)))
+    if (unlikely(binary < -F64_SIG_BITS - 19 || binary >= 0))   /* what is below 10^-6 has an exponent */
         return write_double_slow(to, value);
-    f64_bin_to_dec(fraction, exponent, mantissa, binary, &shortest, &decimal);
     *to = '-';
     to += bits >> 63;
+    if (binary >= -F64_SIG_BITS && mantissa << (64 + binary) == 0)
+        return write_u64(mantissa >> -binary, to);
+    f64_bin_to_dec(fraction, exponent, mantissa, binary, &shortest, &decimal);
     /* 16 or 17 digits, zeros at the end among them: the first of 17, and 16. */
     uint64_t upper = shortest / 100000000;
     uint32_t first = (uint32_t)(upper / 100000000);

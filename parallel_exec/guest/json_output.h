@@ -17,6 +17,11 @@ static no_inline bool output_grow(JSContext *ctx, struct output *out, uint32_t m
         out->too_large = true;
         return false;
     }
+    /* What a document has left behind, most often: no copy, and no memory that the job has not touched. */
+    if (out->text && heap_widen(out->text, wanted)) {
+        out->room = (uint32_t)heap_usable_size(out->text);
+        return true;
+    }
     uint64_t room = (uint64_t)out->room * 2 + 1024;
     if (room < wanted)
         room = wanted;
@@ -43,6 +48,19 @@ static inline bool output_put(JSContext *ctx, struct output *out, const char *te
     if (unlikely(!output_reserve(ctx, out, len)))
         return false;
     memcpy(out->text + out->len, text, len);
+    out->len += len;
+    return true;
+}
+
+/* The same from a block of the heap, after which there is always something to read; in vectors, because a memcpy of an unknown
+ * length is a call out of the sandbox's code. */
+static inline bool output_put_from_heap(JSContext *ctx, struct output *out, const uint8_t *text, uint32_t len)
+{
+    if (unlikely(!output_reserve(ctx, out, len + 16)))
+        return false;
+    uint8_t *to = out->text + out->len;
+    for (uint32_t i = 0; i < len; i += 16)
+        wasm_v128_store(to + i, wasm_v128_load(text + i));
     out->len += len;
     return true;
 }
