@@ -155,16 +155,11 @@ static JSValue json_read(JSContext *ctx, const uint8_t *text, size_t len, bool s
     p = skip_space(p);
 
 read_value:
-    /* One by one, the common first: a jump through a table takes longer than all these tests. */
-    if (is_digit(*p) || *p == '-') {
-        p = read_json_number(p, &value, &at);
-        if (unlikely(!p))
-            goto fail_syntax;
-    } else if (*p == '"') {
-        p = read_json_string(ctx, p, last, &value, surrogates, &at);
-        if (unlikely(!p))
-            goto fail_string;
-    } else if (*p == '{' || *p == '[') {
+    if (is_digit(*p) || *p == '-')           /* most values are; the switch is a jump through a table */
+        goto read_number;
+    switch (*p) {
+    case '{':
+    case '[':
         if (unlikely(depth >= stack.frame_room)) {
             if (depth >= JSON_DEPTH_MAX) {
                 at = p;
@@ -191,18 +186,39 @@ read_value:
         place = place_of_elements(place);
         last = NULL;
         goto read_value;
-    } else if (!memcmp(p, "null", 4)) {
-        value = JS_NULL;
-        p += 4;
-    } else if (!memcmp(p, "true", 4)) {
+    case '"':
+        p = read_json_string(ctx, p, last, &value, surrogates, &at);
+        if (unlikely(!p))
+            goto fail_string;
+        break;
+    case 't':
+        if (memcmp(p, "true", 4))
+            goto fail_word;
         value = JS_TRUE;
         p += 4;
-    } else if (!memcmp(p, "false", 5)) {
+        break;
+    case 'f':
+        if (memcmp(p, "false", 5))
+            goto fail_word;
         value = JS_FALSE;
         p += 5;
-    } else {
-        goto fail_word;
+        break;
+    case 'n':
+        if (memcmp(p, "null", 4))
+            goto fail_word;
+        value = JS_NULL;
+        p += 4;
+        break;
+    default:
+        at = p;
+        goto fail_syntax;
     }
+    goto have_value;
+
+read_number:
+    p = read_json_number(p, &value, &at);
+    if (unlikely(!p))
+        goto fail_syntax;
 
 have_value:
     if (depth == 0)
