@@ -166,8 +166,8 @@ class Pool(Executor):
             timeout: seconds from now within which each result has to be there.
             chunksize: ignored, and here because `Executor.map` has it: a document's way to a worker costs microseconds,
                 and tiny jobs travel together by themselves, as many as they are short.
-            buffersize: most documents drawn and not yet yielded as results; by default 16 per worker, and more as far as
-                workers would otherwise run out of work, up to 16 MiB of documents and results.
+            buffersize: most documents drawn and not yet yielded as results; by default 16 per worker, and more as far
+                as workers would otherwise run out of work, up to 16 MiB of documents and results.
             ordered: whether the results come in the documents' order, or as they are there.
             errors: ``"raise"``: the first error ends the iteration; ``"return"``: a `PexecError` is yielded in place of
                 the result of a document that failed.
