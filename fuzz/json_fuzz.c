@@ -253,8 +253,10 @@ static void compare_value(const uint8_t *data, size_t size)
     bool engine_alone = strstr(theirs, "no setter for property");
     /* Where endless recursion ends is not the same in both. */
     bool endless = stopped || interrupted || strstr(theirs, "call stack") || strstr(ours, "call stack");
-    if (!endless && !engine_alone && !texts_alike(ours, strlen(ours), theirs, strlen(theirs))) {
-        fprintf(stderr, "ours:   %s\ntheirs: %s\n", ours, theirs);
+    /* Only ours has a limit on its output. */
+    bool beyond_limit = strlen(theirs) > OUTPUT_LIMIT && strstr(ours, "too large");
+    if (!endless && !engine_alone && !beyond_limit && !texts_alike(ours, strlen(ours), theirs, strlen(theirs))) {
+        fprintf(stderr, "ours:   %.5000s\ntheirs: %.5000s\n", ours, theirs);
         differ("a value is written otherwise", source, strlen(source));
     }
     free(ours);
