@@ -19,6 +19,7 @@ from .job import Job
 from .loops import Loop, current_loop
 from .mapping import Errors, Map
 from .threads import ThreadCore
+from .version import Versioned
 
 
 async def publish(core: Core | ThreadCore, fn: PluginFunction | DeployedFunction) -> None:
@@ -58,6 +59,7 @@ async def amap(
     size: int | None,
     ordered: bool,
     errors: Errors,
+    versions: bool,
 ) -> AsyncGenerator[Any, None]:
     """Run a map and yield its results; when it ends early, its jobs are stopped. The arguments are `Map`'s."""
     await publish(core, fn)
@@ -68,8 +70,9 @@ async def amap(
     try:
         while await run.result_is_there():
             job = run.next_job()
-            yield job.result() if errors == "raise" else job.outcome()
-            del job
+            value = job.result() if errors == "raise" else job.outcome()
+            yield Versioned(job.target.version, value) if versions else value
+            del job, value
     finally:
         if stop_feeding is not None:
             stop_feeding()

@@ -63,8 +63,9 @@ class Deployment:
     def function(
         self, name: str, *, input: Input = "json", output: Output = "value", limits: Limits | None = None
     ) -> DeployedFunction:
-        """Return a handle to one of the functions, for ``submit`` and ``map`` of this pool: each job calls the function
-        of that name of the version that is current when the job is submitted. Arguments as of `Plugin.function`.
+        """Return a handle to one of the functions, for ``submit``, ``map``, ``par_iter`` and the like of this pool: each
+        job calls the function of that name of the version that is current when the job is submitted. Arguments as of
+        `Plugin.function`.
         """
         PluginFunction(self.version.plugin, name, input, output, limits)  # raises what is wrong with the arguments
         return DeployedFunction(self, name, input, output, limits)

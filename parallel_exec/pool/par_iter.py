@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..documents import decode, encode
 from ..errors import PexecError
-from ..plugin import PluginFunction
 from ..sandbox.chain import Operation, Source
 from .mapping import Errors
-from .trips import Step, Trip, check_stage, group, plan
+from .trips import StageFunction, Step, Trip, check_stage, group, plan
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -47,6 +46,10 @@ class ParIter:
     `fold` take functions of plugins: untrusted code is what a pool runs, so a Python callable is a TypeError there.
     They keep the documents' order. Values between stages are JavaScript values as long as the stages are of one plugin,
     and JSON values between two plugins; each trip of a document begins in a fresh sandbox.
+
+    The function of a deployment (``pool.deployment(name).function(name)``) is that of the version that is current when
+    a document, or what a trip before made of it, is handed to the workers: as long as a document is with stages of one
+    deployment, it is with one version.
 
     Errors say at which function (``error.function``) and at which document (``error.document``) they happened. After a
     `fold` or in a `reduce`, where many documents made one value, it is the first of these.
@@ -77,24 +80,24 @@ class ParIter:
 
     # Stages
 
-    def map(self, function: PluginFunction) -> ParIter:
+    def map(self, function: StageFunction) -> ParIter:
         """Put what the function returns in place of each value. Its `undefined` is None."""
         return self._with(Operation.MAP, function)
 
-    def filter(self, function: PluginFunction) -> ParIter:
+    def filter(self, function: StageFunction) -> ParIter:
         """Keep the values for which the function returns what JavaScript takes for true: anything but false, 0, NaN,
         "", null and undefined.
         """
         return self._with(Operation.FILTER, function)
 
-    def flat_map(self, function: PluginFunction) -> ParIter:
+    def flat_map(self, function: StageFunction) -> ParIter:
         """Put the elements of the array that the function returns in place of each value.
 
         `JSError`, from what gives results: a TypeError if it returns anything but an array.
         """
         return self._with(Operation.FLAT_MAP, function)
 
-    def fold(self, initial: Any, function: PluginFunction) -> ParIter:
+    def fold(self, initial: Any, function: StageFunction) -> ParIter:
         """Go over the values of some documents that follow each other, about 30 of them, with an accumulator, and give
         what it is in the end; so there are as many values as groups, none for no documents. How documents are grouped
         is not to be relied upon: `reduce` or `sum` usually follows.
@@ -134,14 +137,14 @@ class ParIter:
         Raises:
             TypeError: the callback is a plugin's function, which would not run in a worker; that is what `map` is for.
         """
-        if isinstance(callback, PluginFunction) or not callable(callback):
+        if isinstance(callback, StageFunction) or not callable(callback):
             raise TypeError(
                 f"for_each() calls a Python function here, not {callback!r}; map() runs a plugin's in workers"
             )
         for value in self:
             callback(value)
 
-    def reduce(self, function: PluginFunction) -> Any:
+    def reduce(self, function: StageFunction) -> Any:
         """Combine all values into one, as a tree, in the workers; None if there are none.
 
         Args:
@@ -196,7 +199,7 @@ class ParIter:
 
     # How
 
-    def _with(self, operation: Operation, function: PluginFunction, initial: bytes = b"") -> ParIter:
+    def _with(self, operation: Operation, function: StageFunction, initial: bytes = b"") -> ParIter:
         first = not self._steps and operation is not Operation.FOLD
         step = Step(operation, check_stage(operation.name.lower(), function, first=first), initial)
         return ParIter(

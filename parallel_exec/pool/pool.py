@@ -314,14 +314,15 @@ class Pool(Executor):
         buffersize: int | None = None,
         ordered: bool = True,
         errors: Errors = "raise",
+        versions: bool = False,
     ) -> AsyncGenerator[Any, None]:
         """Run a plugin's function on every document of an iterable and yield the results: `map` for ``async for``.
 
         Args:
-            fn: what ``plugin.function(name)`` gave.
+            fn: what ``plugin.function(name)`` or ``pool.deployment(name).function(name)`` gave.
             documents: an iterable, drawn from in the loop's thread, or an asynchronous iterable, drawn from in a task
                 of its own.
-            buffersize, ordered, errors: as in `map`.
+            buffersize, ordered, errors, versions: as in `map`.
 
         When the iteration ends early (its generator is closed, or its task cancelled), the jobs in flight are stopped
         as `acall`'s. As any asynchronous generator it is closed at once only by ``aclose()`` (`contextlib.aclosing`).
@@ -332,7 +333,14 @@ class Pool(Executor):
         _check_function(fn)
         check_window(buffersize, errors)
         return awaiting.amap(
-            self._core, fn, documents, workers=self._max_workers, size=buffersize, ordered=ordered, errors=errors
+            self._core,
+            fn,
+            documents,
+            workers=self._max_workers,
+            size=buffersize,
+            ordered=ordered,
+            errors=errors,
+            versions=versions,
         )
 
     async def __aenter__(self) -> Self:

@@ -84,7 +84,7 @@ class WorkerStats(JobCounts):
 
     Attributes:
         worker: its number in its pool.
-        pid: its process id, or None if it has not been forked yet.
+        pid: its process id, or None if it has not been forked yet; of a thread, this process's.
     """
 
     worker: int

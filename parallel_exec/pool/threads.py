@@ -68,7 +68,8 @@ class ThreadCore:
     def __init__(self, workers: int, limits: Limits, events: Events) -> None:
         """Start the threads. The arguments are those of `Pool`."""
         self.events = events
-        self._tally = Tally()
+        self._tallies = [Tally() for _ in range(workers)]
+        self._unrun = Tally()  # of jobs that no thread began
         self._publisher = ThreadPublisher(limits)
         self.deployments = Deployments(self._publisher, lambda: None, lambda images: None)
         self.target = self.deployments.target
@@ -81,8 +82,8 @@ class ThreadCore:
         self._closing = False
         self.duty = NoDuty()
         self._threads = [
-            threading.Thread(target=self._run, name=f"parallel_exec worker {number}", daemon=True)
-            for number in range(workers)
+            threading.Thread(target=self._run, args=(tally,), name=f"parallel_exec worker {number}", daemon=True)
+            for number, tally in enumerate(self._tallies, 1)
         ]
         for thread in self._threads:
             thread.start()
@@ -109,8 +110,14 @@ class ThreadCore:
 
     def stats(self) -> PoolStats:
         """What the pool has done so far."""
+        total, workers = Tally(), []
         with self._lock:
-            return self._tally.pool((), len(self._queue), len(self._running), dict(self.events.counts))
+            total.merge(self._unrun)
+            for number, (thread, tally) in enumerate(zip(self._threads, self._tallies, strict=True), 1):
+                total.merge(tally)
+                if thread.is_alive():
+                    workers.append(tally.worker(number, self._owner))
+            return total.pool(tuple(workers), len(self._queue), len(self._running), dict(self.events.counts))
 
     def warm_up(self, targets: Sequence[Target], timeout: float | None) -> None:
         """The threads run, and the images of the targets are captured; a thread makes a sandbox for its first job.
@@ -132,6 +139,8 @@ class ThreadCore:
             waiting = [job for job in self._queue if job.owner is owner]
             self._queue = deque(job for job in self._queue if job.owner is not owner)
             self._stop([job for job in self._running if job.owner is owner])
+            for _ in waiting:
+                self._unrun.lost(CancelledError())
         for job in waiting:
             job.fail(CancelledError())
 
@@ -190,11 +199,11 @@ class ThreadCore:
 
     # The threads
 
-    def _run(self) -> None:
+    def _run(self, tally: Tally) -> None:
         sandboxes: OrderedDict[SandboxKey, Sandbox] = OrderedDict()
         while (job := self._next()) is not None:
             try:
-                self._perform(job, sandboxes)
+                self._perform(job, sandboxes, tally)
             except BaseException:  # a future's callback has no business to end this thread
                 log.exception("a callback of a job failed")
             del job
@@ -214,7 +223,7 @@ class ThreadCore:
                     self._running[job] = None
                     return job
 
-    def _perform(self, job: Job, sandboxes: OrderedDict[SandboxKey, Sandbox]) -> None:
+    def _perform(self, job: Job, sandboxes: OrderedDict[SandboxKey, Sandbox], tally: Tally) -> None:
         failure: BaseException | None = None
         kind, result = 0, b""
         start = time.monotonic_ns()
@@ -231,13 +240,13 @@ class ThreadCore:
         with self._lock:
             sandbox = self._running.pop(job)
             spent = (0, 0) if sandbox is None else (sandbox.reset_ns, sandbox.fuel_used or 0)
-            self._tally.add(job, (DONE, kind, 0, len(result), run_ns, start, *spent))
-            self._tally.bytes_out += len(result)
-            if failure is not None and not job.dropped:
-                self._tally.failed(failure)
-        if job.dropped:
-            job.fail(CancelledError())
-        elif failure is not None:
+            tally.add(job, (DONE, kind, 0, len(result), run_ns, start, *spent))
+            tally.bytes_out += len(result)
+            if job.dropped:
+                failure = CancelledError()
+            if failure is not None:
+                tally.failed(failure)
+        if failure is not None:
             job.fail(failure)
         else:
             job.finish(kind, result)

@@ -1,4 +1,5 @@
-"""Which stages of a `ParIter` make one trip to a worker: those that follow each other and are of one plugin.
+"""Which stages of a `ParIter` make one trip to a worker: those that follow each other and are of one plugin
+or one deployment.
 
 Every trip is a chain (sandbox/chain.py): the first one's job is a document, a later one's the array of a document's
 values, that of a fold or reduce the arrays of several documents. So a job is of one document, and errors know which,
@@ -13,15 +14,19 @@ from typing import NamedTuple
 
 from ..plugin import Plugin, PluginFunction
 from ..sandbox.chain import CALLING, MARK, Operation, Source, Stage, chain_name, fits
+from .deployment import DeployedFunction
 
-_NO_PLUGIN = PluginFunction(Plugin("", name="par_iter"), "par_iter")
+# What a stage may call.
+StageFunction = PluginFunction | DeployedFunction
+
+_NO_PLUGIN: StageFunction = PluginFunction(Plugin("", name="par_iter"), "par_iter")
 
 
 class Step(NamedTuple):
     """One stage: what it does and, unless it needs none, the function that it calls and what a fold begins with."""
 
     operation: Operation
-    function: PluginFunction | None = None
+    function: StageFunction | None = None
     initial: bytes = b""
 
 
@@ -34,18 +39,19 @@ class Trip(NamedTuple):
         initial: what a fold begins with, as JSON text.
     """
 
-    function: PluginFunction
+    function: StageFunction
     source: Source
     initial: bytes = b""
 
 
-def check_stage(operation: str, function: object, *, first: bool) -> PluginFunction:
+def check_stage(operation: str, function: object, *, first: bool) -> StageFunction:
     """Return what was given as a stage's function, if it can be that.
 
     Raises:
-        TypeError: it is no function of a plugin. ValueError: its name or its form of input or output does not go here.
+        TypeError: it is no function of a plugin or a deployment. ValueError: its name or its form of input or output
+        does not go here.
     """
-    if not isinstance(function, PluginFunction):
+    if not isinstance(function, StageFunction):
         raise TypeError(
             f"{operation}() runs functions of plugins in the pool's workers, not {function!r}; get one with "
             "Plugin(source).function(name), or iterate over the chain and call it here"
@@ -87,13 +93,15 @@ def plan(steps: Sequence[Step]) -> list[Trip]:
     return trips
 
 
-def group(operation: Operation, function: PluginFunction, initial: bytes = b"") -> Trip:
+def group(operation: Operation, function: StageFunction, initial: bytes = b"") -> Trip:
     """Return the trip in which a fold or reduce goes over the values of several documents."""
     source = Source.SEEDED_GROUP if operation is Operation.FOLD else Source.GROUP
     name = chain_name(source, [Stage(operation, function.name)])
     return Trip(dataclasses.replace(function, name=name, input="json", output="bytes"), source, initial)
 
 
-def _fuses(owner: PluginFunction, function: PluginFunction) -> bool:
-    """Whether a function can be called in the sandbox of another one's plugin, between two others."""
+def _fuses(owner: StageFunction, function: StageFunction) -> bool:
+    """Whether a function can be called in the sandbox of another one's plugin, between two others. A deployment's can:
+    a trip is of one version.
+    """
     return dataclasses.replace(owner, name=function.name, input=function.input) == function

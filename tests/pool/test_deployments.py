@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -81,6 +81,64 @@ def test_a_map_takes_the_version_of_the_moment_at_which_it_draws(pool: Pool, ord
         assert version is not None
         assert (version.number, says) == (expected[number], number % 2)
     assert [version for version, _ in pool.map(plugins[0].function("f"), [1], versions=True)] == [None]
+
+
+STAGES = """
+const add = x => x + ADDED, odd = x => x % 2, twice = x => [x, x], join = (a, b) => [...[a].flat(), ...[b].flat()];
+const push = (a, x) => [...a, x + ADDED], fail = x => { throw new Error(`version ${ADDED}`) };
+"""
+
+
+def test_stages_run_the_version_of_the_moment_at_which_a_document_is_handed_over(pool: Pool) -> None:
+    """The one trip's documents are handed over as they are drawn, the next one's as the first one's results come."""
+    stages = [px.Plugin(STAGES.replace("ADDED", str(added)), name=f"s{added}.js") for added in (0, 100)]
+    for name in ("one", "two"):
+        pool.deploy(name, stages[0])
+    one, two = (pool.deployment(name).function for name in ("one", "two"))
+
+    def documents() -> Iterator[int]:
+        for number in range(20):
+            pool.deploy("one", stages[number >= 10])
+            yield number
+
+    def with_stages(values: Iterable[int]) -> list[int]:
+        return [each for value in values if value % 2 for each in (value, value)]
+
+    drawn = [*range(10), *range(110, 120)]
+    fused = pool.par_iter(documents()).map(one("add")).filter(one("odd")).flat_map(one("twice"))
+    assert fused.collect() == with_stages(drawn)
+    assert pool.par_iter(documents()).map(one("add")).flat_map(two("twice")).filter(two("odd")).sum() == sum(
+        with_stages(drawn)
+    )
+    assert pool.par_iter(documents()).map(one("add")).reduce(two("join")) == drawn
+    folded = pool.par_iter(range(4)).map(two("add")).fold([], two("push"))
+    assert folded.collect() == [[0, 1, 2, 3]]
+    pool.deploy("two", stages[1])
+    assert folded.collect() == [[200, 201, 202, 203]]
+    with pytest.raises(px.JSError, match=r"s100\.js: fail\(\): document 0: Error: version 100"):
+        pool.par_iter([1]).map(two("add")).map(two("fail")).count()
+
+
+def test_all_stages_of_a_trip_are_of_one_version(pool: Pool) -> None:
+    """Swapped as fast as it goes, they never see each other's values."""
+    stages = [px.Plugin(f"const f = x => '{name}', g = x => x + '{name}'", name=name) for name in ("a", "b")]
+    pool.deploy("d", stages[0])
+    function = pool.deployment("d").function
+    chain = pool.par_iter(range(200)).map(function("f")).map(function("g"))
+    seen = set()
+    for number, value in enumerate(chain):
+        pool.deploy("d", stages[number % 2])
+        seen.add(value)
+    assert seen == {"aa", "bb"}
+
+
+def test_chains_take_functions_of_their_own_pool_only(pool: Pool) -> None:
+    pool.deploy("d", plugin(1))
+    function = pool.deployment("d").function("f")
+    with Pool(1, backend="thread") as other, pytest.raises(ValueError, match="another pool's"):
+        other.par_iter([1]).map(function).collect()
+    with pytest.raises(TypeError, match="Python function"):
+        pool.par_iter([1]).for_each(function)  # type: ignore[arg-type]
 
 
 def test_errors_are_of_a_version_too(pool: Pool) -> None:

@@ -173,6 +173,34 @@ def test_maps_over_iterables_of_both_kinds(loop: Any, tools: Any) -> None:
     loop.run(test)
 
 
+def test_results_tell_their_versions(loop: Any) -> None:
+    plugins = [px.Plugin(f"const f = x => [{says}, x]", name=f"p{says}.js") for says in (0, 1)]
+
+    async def test() -> None:
+        async with Pool(2) as pool:
+
+            def swapped(number: int) -> int:
+                pool.deploy("d", plugins[number % 2])
+                return number
+
+            async def documents() -> AsyncIterator[int]:
+                for number in range(20):
+                    yield swapped(number)
+
+            pool.deploy("d", plugins[1])
+            function = pool.deployment("d").function("f")
+            for drawn in (map(swapped, range(20)), documents()):
+                first = pool.deployment("d").version.number + 1
+                results = [each async for each in pool.amap(function, drawn, versions=True)]
+                assert [version.number for version, _ in results] == list(range(first, first + 20))
+                assert [value for _, value in results] == [[number % 2, number] for number in range(20)]
+            fails = plugins[0].function("missing")
+            ((version, error),) = [each async for each in pool.amap(fails, [1], versions=True, errors="return")]
+            assert version is None and isinstance(error, px.PluginError)
+
+    loop.run(test)
+
+
 def test_an_error_of_the_documents_comes_after_the_results_before_it(loop: Any, tools: Any) -> None:
     async def documents() -> AsyncIterator[int]:
         yield 1

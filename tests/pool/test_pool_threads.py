@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import operator
+import os
 import threading
 from concurrent.futures import CancelledError
 from typing import Any
@@ -57,6 +58,41 @@ def test_limits_hold(tools: Any) -> None:
         for kind, future in futures.items():
             assert type(future.exception()) is kind
         assert pool.submit(tools.function("double"), 2).result() == 4
+
+
+def test_statistics_in_all_and_per_thread(tools: Any) -> None:
+    both = threading.Barrier(2)
+    meet = px.Plugin("const meet = x => wait()", host={"wait": both.wait}).function("meet")
+    with Pool(2, limits=px.Limits(time_s=60, fuel=10**10), backend="thread") as pool:
+        assert [worker.jobs for worker in pool.stats().workers] == [0, 0]
+        assert sorted(pool.map(meet, [0] * 10, buffersize=2)) == [0] * 5 + [1] * 5  # so each thread has five
+        assert list(pool.map(tools.function("echo"), ["x" * 998] * 10)) == ["x" * 998] * 10
+        for number in range(3):
+            assert isinstance(pool.submit(tools.function("fail"), number).exception(), px.JSError)
+        stats = pool.stats()
+        assert (stats.jobs, stats.failures, stats.waiting, stats.in_flight) == (23, {"JSError": 3}, 0, 0)
+        assert (stats.bytes_in, stats.bytes_out) == (10 + 10_000 + 3, 10 + 10_000)
+        for quantity in (stats.run, stats.queue, stats.reset, stats.fuel):
+            assert quantity.count == 23 and quantity.total > 0
+        assert {worker.worker for worker in stats.workers} == {1, 2}
+        assert all(worker.pid == os.getpid() and worker.jobs >= 5 for worker in stats.workers)
+        assert sum(worker.jobs for worker in stats.workers) == 23
+        assert sum(worker.run.total for worker in stats.workers) == pytest.approx(stats.run.total)
+    assert pool.stats().workers == () and pool.stats().jobs == 23
+
+
+def test_jobs_that_are_stopped_are_counted(tools: Any) -> None:
+    async def test() -> None:
+        async with Pool(1, limits=ENDLESS, backend="thread") as pool:
+            spinning = asyncio.create_task(pool.acall(tools.function("spin"), 1))
+            while not running(pool):
+                await asyncio.sleep(0.001)
+            assert (pool.stats().waiting, pool.stats().in_flight) == (0, 1)
+            spinning.cancel()
+            assert await pool.acall(tools.function("double"), 2) == 4
+            assert (pool.stats().jobs, pool.stats().failures) == (2, {"CancelledError": 1})
+
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def test_shutdown_ends_what_is_pending_or_cancels_it(tools: Any) -> None:
