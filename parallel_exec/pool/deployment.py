@@ -63,7 +63,7 @@ class Deployment:
     def function(
         self, name: str, *, input: Input = "json", output: Output = "value", limits: Limits | None = None
     ) -> DeployedFunction:
-        """Return a handle to one of the functions, for ``submit``, ``map``, ``par_iter`` and the like of this pool: each
+        """Return a handle to one of the functions, for ``submit``, ``map``, ``par_iter`` and so on: each
         job calls the function of that name of the version that is current when the job is submitted. Arguments as of
         `Plugin.function`.
         """

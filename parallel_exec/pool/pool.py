@@ -196,7 +196,7 @@ class Pool(Executor):
             versions=versions,
         )
         results = run.results(deadline)
-        # A generator that is dropped before its first step runs nothing at its end.
+        # A generator that is dropped before its first step runs nothing at its end, and Ctrl-C may tear it out of that.
         weakref.finalize(results, run.leave).atexit = False
         return results
 

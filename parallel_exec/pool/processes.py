@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -28,6 +29,8 @@ _BOOTSTRAP = (
 )
 
 
+# How long a zygote may take to end, milliseconds' work, before it is killed: it may have been stopped (SIGSTOP).
+STOP_S = 5.0
 # Of a worker that follow each other unread: one for each job that may be in flight.
 MOST_SEGMENTS = WINDOW_BATCHES * MOST_BATCHED
 
@@ -52,7 +55,8 @@ class Worker:
         pid: its process id, or None before the zygote has told it.
         fault: why it was condemned, or "".
         tally: what it has done.
-        since: time of a monotonic clock at which it was last given a job while it had none, or last ended one.
+        asked: time of a monotonic clock at which the zygote was asked to fork it or, later, to kill it.
+        since: time of that clock at which it was last given a job while it had none, or last ended one.
     """
 
     def __init__(self, id: int, result_bell: int) -> None:
@@ -66,6 +70,7 @@ class Worker:
         self.state = WorkerState.STARTING
         self.pid: int | None = None
         self.fault = ""
+        self.asked = 0.0
         self.since = 0.0
         self.tally = Tally()
         self._asked: set[tuple[int, int]] = set()
@@ -260,6 +265,7 @@ class Zygote:
 
     Attributes:
         fertile: whether it has forked a worker yet; one that dies before that will not do better next time.
+        heard: time of a monotonic clock at which it last said something.
     """
 
     def __init__(self) -> None:
@@ -268,6 +274,7 @@ class Zygote:
         if os.name != "posix":
             raise RuntimeError("a pool of processes needs Linux or macOS: it forks its workers")
         self.fertile = False
+        self.heard = 0.0
         self.channel, theirs = Channel.pair()
         try:
             self._process = subprocess.Popen(
@@ -284,20 +291,42 @@ class Zygote:
         finally:
             theirs.close()
 
-    def kill(self, worker: Worker) -> None:
+    def kill_worker(self, worker: Worker) -> None:
         """Have the worker killed; does nothing if it is dead."""
         with contextlib.suppress(OSError):  # the zygote is dead, and the worker with it
             self.channel.send(Kind.KILL, worker.id)
 
+    def kill(self) -> None:
+        """End it whatever it does, and its workers with it."""
+        self._process.kill()
+
     def stop(self) -> int:
         """Have all workers killed and the zygote end; return its exit code. No process is left when this returns."""
         self.channel.close()
+        if not _ends(self._process, STOP_S):
+            self.kill()
         return self._process.wait()
 
     def forget(self) -> None:
         """In a fork of the pool's process, whose child the zygote is not: let go of it."""
         self.channel.close()
         self._process.returncode = 0
+
+
+def _ends(process: subprocess.Popen[bytes], within_s: float) -> bool:
+    """Wait for the end of a process, for so many seconds at most."""
+    try:
+        ended = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not every system has it
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(within_s)  # looks again and again, and so notices some milliseconds later
+        return process.returncode is not None
+    try:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        return bool(poll.poll(within_s * 1000))
+    finally:
+        os.close(ended)
 
 
 def how_it_died(status: int) -> str:

@@ -26,6 +26,9 @@ from .stats import PoolStats, Tally
 # Allowed on top of deadline and grace to a worker that does not begin a job, or does not say that it has begun none of
 # those that were taken back: nothing a plugin does takes that long, but a machine with more to do than CPUs may.
 START_S = 5.0
+# A zygote that says nothing for so long after it was asked to fork or kill a worker, milliseconds' work, is replaced:
+# it may have been stopped (SIGSTOP).
+ZYGOTE_S = 30.0
 
 _DOOMED = (WorkerState.CONDEMNED, WorkerState.OVERDUE, WorkerState.RETIRED)
 
@@ -90,6 +93,7 @@ class Supervisor:
             self._last_worker += 1
             worker = Worker(self._last_worker, self._ringing)
             self.workers[worker.id] = worker
+            worker.asked = time.monotonic()
             self._scheduler.add_worker(worker.id)
             self._poller.register(worker.control.fileno(), lambda worker=worker: self._on_control(worker))  # type: ignore[misc]
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
@@ -126,9 +130,10 @@ class Supervisor:
         if worker.state not in _DOOMED:
             worker.state = state
             worker.fault = fault
+            worker.asked = time.monotonic()
             self._scheduler.close_window(worker.id)
             assert self._zygote is not None
-            self._zygote.kill(worker)
+            self._zygote.kill_worker(worker)
 
     def retire(self, worker: Worker) -> None:
         """Let a new worker take the place of one that has nothing to do, or nothing that anybody waits for."""
@@ -145,20 +150,28 @@ class Supervisor:
         return min(map(self._due, self.workers.values()), default=math.inf)
 
     def overdue(self, now: float) -> list[Worker]:
-        """The workers that should have ended a job by now, deadline and grace included."""
+        """The workers that should have ended a job by now, deadline and grace included, or been forked or killed."""
         return [worker for worker in self.workers.values() if self._due(worker) <= now]
 
     def kill_overdue(self, now: float) -> None:
         """Kill the workers that outlived their job's deadline by the grace: a native loop that never polls, or a
-        stopped process. Replacements start at once.
+        stopped process. Replacements start at once. If it is the zygote that has stopped, kill that.
         """
         for worker in self.overdue(now):
+            if worker.state is not WorkerState.RUNNING:
+                assert self._zygote is not None
+                self._zygote.kill()  # its end will be noticed
+                self._zygote.heard = now
+                return
             self.condemn(worker, "its job outlived deadline and grace", WorkerState.OVERDUE)
             self.replace()
 
     def _due(self, worker: Worker) -> float:
-        if worker.state in _DOOMED:
-            return math.inf
+        if worker.state is not WorkerState.RUNNING:
+            zygote = self._zygote
+            if zygote is None or not zygote.fertile:
+                return math.inf  # one that starts may take its time: the machine may be busy
+            return max(worker.asked, zygote.heard) + ZYGOTE_S
         job = self._scheduler.job(worker.id, worker.block.running)
         if job is not None:
             return max(worker.since, worker.block.started_s) + job.target.patience_s
@@ -219,6 +232,7 @@ class Supervisor:
 
     def _on_zygote(self) -> None:
         assert self._zygote is not None
+        self._zygote.heard = time.monotonic()
         record = self._zygote.channel.receive()
         if record is None:
             self._zygote_died(self._zygote)

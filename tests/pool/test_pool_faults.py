@@ -11,7 +11,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import Pool
+from parallel_exec.pool import Pool, processes, supervisor
 from parallel_exec.pool.bell import ring_bell
 
 
@@ -103,6 +103,31 @@ def test_a_zygote_that_is_killed_is_replaced(tools: Any) -> None:
         tools.eventually(lambda: not tools.alive(workers), "its workers are gone")
 
 
+def test_a_zygote_that_is_stopped_is_replaced(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "ZYGOTE_S", 0.5)
+    with Pool(1, limits=px.Limits(time_s=0.2, grace_s=0.1)) as pool:
+        assert pool.submit(tools.function("double"), 1).result() == 2
+        victim = pool.submit(tools.function("spin"), 1)
+        worker = tools.busy_worker(pool)
+        (zygote,) = psutil.Process().children()
+        zygote.suspend()
+        os.kill(worker, signal.SIGSTOP)  # only the zygote could end it, and start another one
+        assert isinstance(victim.exception(), px.JobTimeout)
+        assert pool.submit(tools.function("double"), 4).result() == 8
+        assert pool.stats().restarts == 2  # the stopped worker, and the one that was to take its place
+        tools.eventually(lambda: not tools.alive([worker, zygote.pid]), "both are gone")
+
+
+def test_a_pool_whose_zygote_is_stopped_can_be_closed(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "STOP_S", 0.2)
+    with Pool(2) as pool:
+        pool.warm_up()
+        (zygote,) = psutil.Process().children()
+        pids = [*tools.running(pool), zygote.pid]
+        zygote.suspend()
+    tools.eventually(lambda: not tools.alive(pids), "no process is left")
+
+
 def test_a_request_ring_that_is_corrupted_costs_the_worker_not_the_jobs(
     tools: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +166,22 @@ def test_an_interrupt_at_any_line_of_a_map_leaves_a_good_pool(tools: Any, interr
             tools.eventually(lambda: pool._core._scheduler.idle, "the interrupted jobs have ended as well")
 
         assert interrupt_at_every_line(attempt, "duty.py", "core.py", "supervisor.py", "ring.py", "job.py") > 100
+
+
+def test_an_interrupt_at_any_line_of_a_maps_end_leaves_no_map_behind(tools: Any, interrupt_at_every_line: Any) -> None:
+    """As long as one is registered that has ended, those after it do not collect for themselves."""
+    double = tools.function("double")
+    with Pool(2) as pool:
+
+        def attempt(interrupted: Any) -> None:
+            results = pool.map(double, range(50), buffersize=40)
+            assert next(results) == 0
+            interrupted(results.close)
+            del results
+            assert not pool._core.duty._maps
+            tools.eventually(lambda: pool._core._scheduler.idle, "its jobs have ended as well")
+
+        assert interrupt_at_every_line(attempt, "mapping.py", "duty.py", "job.py") > 40
 
 
 def test_an_interrupt_at_any_line_of_submit_loses_no_job(tools: Any, interrupt_at_every_line: Any) -> None:
