@@ -10,15 +10,16 @@ the ratios of the medians within one run. Answers are compared.
 
     throughput  distinct documents of 120 KB, 2 workers, no chunking by the caller for ours, the best for the others
     tiny        documents of 100 bytes
-    latency     submit and result of one tiny job
-    uneven      one job of 300 ms among a hundred of 3 ms
-    start       first result of a new pool
+    latency     submit and result of one tiny job, the median of all
+    uneven      one job of 300 ms among a hundred of 3 ms, and the ideal: two bare processes that have half of that each
+    start       first result of a program's first pool, from when it has imported what it needs, and of a later pool
     memory      of an idle worker, and of this process over an endless generator
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -44,21 +45,31 @@ from parallel_exec.bench.fixture import plugin_path
 from parallel_exec.bench.machine import describe_machine, describe_versions
 
 WORKERS = 2
-ROUNDS = 7
-CHUNKS = (1, 4, 16)
+ROUNDS = 15
+CHUNKS = (1, 4, 16, 40)
 TRACK = px.Plugin.from_file(plugin_path()).function("calculate", output="bytes")
 IDENTITY = px.Plugin("function identity(d) { return d }", name="identity.js").function("identity", output="bytes")
 # The clock stands still in a job, so it counts.
 SPIN = px.Plugin("function spin(n) { let x = 0; for (let i = 0; i < n; i++) x = (x + i) % 7; return x }").function(
-    "spin"
+    "spin", output="bytes"
 )
+BARE = {"calculate": TRACK, "spin": SPIN}
 
 Results = dict[str, dict[str, float]]
 Runner = Callable[[], Any]
 
 
-def in_turns(runners: dict[str, Runner], rounds: int = ROUNDS) -> dict[str, float]:
-    """Return the median of each runner's seconds."""
+def timed(run: Runner) -> list[float]:
+    """The seconds that it takes."""
+    start = time.perf_counter()
+    run()
+    return [time.perf_counter() - start]
+
+
+def in_turns(
+    runners: dict[str, Runner], rounds: int = ROUNDS, sample: Callable[[Runner], list[float]] = timed
+) -> dict[str, float]:
+    """Return the median of each runner's samples, by default its seconds."""
     samples: dict[str, list[float]] = {name: [] for name in runners}
     for run in runners.values():
         run()
@@ -66,9 +77,7 @@ def in_turns(runners: dict[str, Runner], rounds: int = ROUNDS) -> dict[str, floa
     for _ in range(rounds):
         random.shuffle(order)
         for name in order:
-            start = time.perf_counter()
-            runners[name]()
-            samples[name].append(time.perf_counter() - start)
+            samples[name] += sample(runners[name])
     return {name: median(taken) for name, taken in samples.items()}
 
 
@@ -104,12 +113,9 @@ def throughput() -> dict[str, float]:
     with ExitStack() as stack:
         pool = stack.enter_context(px.Pool(WORKERS))
         runners["ours: map"] = checked(lambda: pool.map(TRACK, documents), expected)
-        halves = [documents[:80], documents[80:]]
         bare = stack.enter_context(ProcessPoolExecutor(WORKERS, multiprocessing.get_context("forkserver")))
-        bare_processes = [Bare(half) for half in halves]
-        for process in bare_processes:
-            stack.callback(process.close)
-        runners["bare processes"] = lambda: run_bare(bare_processes)
+        halves = [stack.enter_context(Bare("calculate", half)) for half in (documents[:80], documents[80:])]
+        runners["bare processes"] = checked(lambda: run_bare(halves), expected)
         spawned = stack.enter_context(multiprocessing.get_context("forkserver").Pool(WORKERS))
         for chunk in CHUNKS:
 
@@ -151,9 +157,9 @@ def throughput() -> dict[str, float]:
 class Bare:
     """A process that loops over its documents in its own sandbox, told when to begin."""
 
-    def __init__(self, documents: list[bytes]) -> None:
+    def __init__(self, function: str, documents: list[bytes]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--bare"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, __file__, "--bare", function], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
@@ -167,31 +173,35 @@ class Bare:
         self._in.write(b"go\n")
         self._in.flush()
 
-    def end(self) -> None:
-        self._out.readline()
+    def end(self) -> list[bytes]:
+        return self._out.readline().split()
 
-    def close(self) -> None:
+    def __enter__(self) -> Bare:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._in.close()
         self._process.wait()
 
 
-def run_bare(processes: list[Bare]) -> None:
+def run_bare(processes: list[Bare]) -> Iterator[bytes]:
     for process in processes:
         process.begin()
-    for process in processes:
-        process.end()
+    return itertools.chain(*[process.end() for process in processes])
 
 
-def be_bare() -> None:
-    """What a `Bare` runs."""
-    source, sink = sys.stdin.buffer, sys.stdout
+def be_bare(function: str) -> None:
+    """What a `Bare` runs. Its answers are numbers."""
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
     documents = [source.read(int(source.readline())) for _ in range(int(source.readline()))]
-    sandbox = px.Sandbox(TRACK.plugin)
-    print("ready", file=sink, flush=True)
-    while source.readline():
-        for document in documents:
-            sandbox.call_bytes("calculate", document)
-        print("done", file=sink, flush=True)
+    sandbox = px.Sandbox(BARE[function].plugin)
+    answers: list[bytes] = []
+    while True:
+        sink.write(b" ".join(answers) + b"\n")
+        sink.flush()
+        if not source.readline():
+            break
+        answers = [sandbox.call_bytes(function, document) for document in documents]
 
 
 def tiny() -> dict[str, float]:
@@ -221,64 +231,72 @@ def tiny() -> dict[str, float]:
 
 def latency() -> dict[str, float]:
     """Microseconds of a submit and its result, one at a time."""
-    count = 300
+
+    def each(run: Runner) -> list[float]:
+        return [seconds for _ in range(300) for seconds in timed(run)]
+
     with px.Pool(WORKERS) as pool, ProcessPoolExecutor(WORKERS, multiprocessing.get_context("forkserver")) as executor:
-
-        def each(run: Runner) -> Runner:
-            return lambda: [run() for _ in range(count)]
-
         seconds = in_turns(
             {
-                "ours: submit and result": each(lambda: pool.submit(IDENTITY, work.TINY).result()),
-                "ProcessPoolExecutor: of nothing": each(lambda: executor.submit(work.nothing, None).result()),
-            }
+                "ours: submit and result": lambda: pool.submit(IDENTITY, work.TINY).result(),
+                "ProcessPoolExecutor: of nothing": lambda: executor.submit(work.nothing, None).result(),
+            },
+            sample=each,
         )
-    return {name: taken / count * 1e6 for name, taken in seconds.items()}
+    return {name: taken * 1e6 for name, taken in seconds.items()}
 
 
 def uneven() -> dict[str, float]:
-    """Milliseconds for one job of about 300 ms among a hundred of about 3 ms; the ideal is the sum over the workers."""
-    with px.Pool(WORKERS) as pool, px.Sandbox(SPIN.plugin) as sandbox:
+    """Milliseconds for one job of about 300 ms among a hundred of about 3 ms."""
+    with px.Sandbox(SPIN.plugin) as sandbox:
         probe = 100_000
-        taken = []
-        for _ in range(5):
-            start = time.perf_counter()
-            sandbox.call("spin", probe)
-            taken.append(time.perf_counter() - start)
-        steps = round(probe * 0.003 / median(taken))
-        documents = [steps] * 100
-        documents.insert(20, steps * 100)
+        steps = round(probe * 0.003 / median(timed(lambda: sandbox.call("spin", probe))[0] for _ in range(9)))
+    short, long = [str(steps).encode()] * 100, str(100 * steps).encode()
+    documents = [*short[:20], long, *short[20:]]
+    with px.Pool(WORKERS) as pool, Bare("spin", short) as first, Bare("spin", [long]) as second:
         seconds = in_turns(
             {
                 "ours: map": lambda: list(pool.map(SPIN, documents)),
                 "ours: map, unordered": lambda: list(pool.map(SPIN, documents, ordered=False)),
-                "200 of 3 ms: map": lambda: list(pool.map(SPIN, [steps] * 200)),
+                "ideal: bare processes with half of the work each": lambda: run_bare([first, second]),
             }
         )
     return {name: taken * 1e3 for name, taken in seconds.items()}
 
 
-def start() -> dict[str, float]:
-    """Milliseconds from nothing to a new pool's first result."""
+def first_result(pool: str) -> list[float]:
+    """Seconds from nothing to a new pool's first result; closing it is not counted."""
     context = multiprocessing.get_context("forkserver")
     document = work.track_documents(1)[0]
+    begin = time.perf_counter()
+    if pool == "ours":
+        with px.Pool(WORKERS) as ours:
+            ours.submit(TRACK, document).result()
+            taken = time.perf_counter() - begin
+    elif pool == "multiprocessing.Pool":
+        with context.Pool(WORKERS) as peer:
+            peer.apply(work.in_sandbox, (document,))
+            taken = time.perf_counter() - begin
+    else:
+        with ProcessPoolExecutor(WORKERS, context) as executor:
+            executor.submit(work.in_sandbox, document).result()
+            taken = time.perf_counter() - begin
+    return [taken]
 
-    def ours() -> None:
-        with px.Pool(WORKERS) as pool:
-            pool.submit(TRACK, document).result()
 
-    def forkserver() -> None:
-        with context.Pool(WORKERS) as pool:
-            pool.apply(work.in_sandbox, (document,))
+def start() -> dict[str, float]:
+    """Milliseconds from nothing to a new pool's first result. A program's first pool of multiprocessing's starts the
+    fork server, later ones have it; ours has one of its own each time.
+    """
+    pools = ("ours", "multiprocessing.Pool", "ProcessPoolExecutor")
 
-    def executor() -> None:
-        with ProcessPoolExecutor(WORKERS, context) as pool:
-            pool.submit(work.in_sandbox, document).result()
+    def in_new_program(run: Runner) -> list[float]:
+        return [float(subprocess.run([sys.executable, __file__, "--first", run()], stdout=subprocess.PIPE).stdout)]
 
-    seconds = in_turns(
-        {"ours": ours, "multiprocessing.Pool, forkserver": forkserver, "ProcessPoolExecutor, forkserver": executor}
-    )
-    return {name: taken * 1e3 for name, taken in seconds.items()}
+    first = in_turns({pool: lambda pool=pool: pool for pool in pools}, rounds=7, sample=in_new_program)
+    later = in_turns({pool: lambda pool=pool: first_result(pool) for pool in pools}, sample=lambda run: run())
+    found = {f"{pool}, a program's first": taken * 1e3 for pool, taken in first.items()}
+    return found | {f"{pool}, a later one": taken * 1e3 for pool, taken in later.items()}
 
 
 def memory() -> dict[str, float]:
@@ -345,4 +363,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    be_bare() if "--bare" in sys.argv else main()
+    if sys.argv[1:2] == ["--bare"]:
+        be_bare(sys.argv[2])
+    elif sys.argv[1:2] == ["--first"]:
+        print(*first_result(sys.argv[2]))
+    else:
+        main()
