@@ -15,7 +15,6 @@ forgotten pool can be collected and closed.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import threading
 import time
@@ -42,6 +41,7 @@ from .scheduler import Scheduler
 from .stats import PoolStats, Tally
 from .stopping import Stops
 from .supervisor import Supervisor
+from .waiting import Waiting
 
 # A job that has no result, and why; None: it is cancelled.
 Failure = tuple[Job, Exception | None]
@@ -50,11 +50,6 @@ log = logging.getLogger("parallel_exec.pool")
 
 # While results come without a pause, how often to look for anything else that may have happened.
 LOOK_S = 0.02
-# While a worker has nothing to do and another one has jobs that it has not begun, how long a job may take until those
-# are taken back.
-STALL_S = 0.001
-# Longest wait for a bell while results may be there that are announced with later ones only, which may take long.
-QUIET_S = 0.003
 
 
 class Core:
@@ -90,7 +85,6 @@ class Core:
         self._closed = False
         self._foreign = False  # whether this is a copy that a fork has made
         self._look_at = 0.0  # when to look for other things than results, in seconds of time.monotonic
-        self._check_at = math.inf  # when to look for overdue jobs
         self._poller = Poller()
         self._thread = threading.Thread(target=self._run, name="parallel_exec collector", daemon=True)
         with ExitStack() as opened:
@@ -106,6 +100,16 @@ class Core:
             opened.callback(self._supervisor.close)
             self._workers = self._supervisor.workers
             self._stops = Stops(self._scheduler, self._supervisor, self._take, self.duty)
+            self._waiting = Waiting(
+                self._lock,
+                self._changed,
+                self._poller,
+                self._scheduler,
+                self._supervisor,
+                self._stops,
+                self._publisher,
+                self.duty,
+            )
             self._supervisor.start_zygote()
             Engine.shared()  # compiles it, the first time on a machine, while the zygote starts up
             self._poller.register(self._wakeup.fd, self._wakeup.silence)
@@ -234,7 +238,7 @@ class Core:
         self.duty.after_fork()
 
     def _published(self) -> None:
-        self._check_at = 0.0  # its jobs may be due earlier than any others
+        self._waiting.check_by(0.0)  # its jobs may be due earlier than any others
         self._wakeup.ring()
 
     def _forget(self, images: Sequence[int]) -> None:
@@ -250,7 +254,7 @@ class Core:
         try:
             for batch in self._scheduler.assign():
                 worker = self._workers[batch.worker]
-                # A consumer looks by itself before long (`_wait`); a collector may be asleep already.
+                # A consumer looks by itself before long (waiting.py); a collector may be asleep already.
                 batch.quiet = batch.quiet and self.duty.may_drive()
                 if batch.alone:
                     worker.since = time.monotonic()
@@ -306,7 +310,7 @@ class Core:
         only_results = True
         if now >= self._look_at or not any(worker.block.results.unread for worker in self._workers.values()):
             self._look_at = now + LOOK_S
-            only_results = self._wait(timeout, now, leave=results_only)
+            only_results = self._waiting.wait(timeout, now, leave=results_only)
         with self._lock:
             for worker in list(self._workers.values()):
                 if worker.block.results.unread:
@@ -314,55 +318,6 @@ class Core:
             failures = self._settle()
         self._end(failures)
         return only_results and not self._closed
-
-    def _wait(self, timeout: float | None, now: float, *, leave: bool) -> bool:
-        """Wait for something to happen and deal with all but results; False: it is to be left, and there is something
-        to leave.
-        """
-        with self._lock:
-            starving = self._scheduler.starving()
-            unannounced = self._scheduler.unannounced
-        if starving and (timeout is None or timeout > STALL_S):
-            timeout = STALL_S
-        elif unannounced and (timeout is None or timeout > QUIET_S):
-            timeout = QUIET_S
-        if timeout is None or now + timeout > self._check_at:
-            if now >= self._check_at:
-                if leave and self._is_overdue(now):
-                    return False
-                self._check(now)
-            if self._check_at < math.inf:
-                timeout = min(self._check_at - now, math.inf if timeout is None else timeout)
-        results = [worker.block.results for worker in self._workers.values()]
-        sleeps = all(ring.doze() for ring in results)
-        try:
-            handlers = self._poller.wait(timeout if sleeps else 0.0)
-        finally:
-            for ring in results:
-                ring.wake()
-        if leave and any(handler != self._supervisor.silence for handler in handlers):
-            return False
-        with self._lock:
-            for handler in handlers:
-                handler()
-            if handlers and self.duty.has_attendants:
-                self._changed.notify_all()
-            if starving and not handlers and self._scheduler.starving():
-                self._take_back()
-        return True
-
-    def _is_overdue(self, now: float) -> bool:
-        with self._lock:
-            return self._stops.due <= now or bool(self._supervisor.overdue(now))
-
-    def _check(self, now: float) -> None:
-        """Kill what is overdue, and find out when to check again."""
-        with self._lock:
-            self._supervisor.kill_overdue(now)
-            self._stops.kill_lingering(now)
-            # What is handed over from now on is due no earlier than this.
-            within = now + self._publisher.least_patience_s
-            self._check_at = min(self._supervisor.next_due(), within, self._stops.due)
 
     def _take(self, worker: Worker) -> None:
         """Count out what a worker has ended."""
@@ -390,17 +345,12 @@ class Core:
                     job.target.ran(entry[4])
                     tally.add(job, entry)
 
-    def _take_back(self) -> None:
-        """Hand what a worker with a long job has not begun to those that have nothing to do."""
-        worker, sequence = self._scheduler.busiest()
-        self._scheduler.take_back(worker, self._workers[worker].block.revoke(sequence))
-
     def _settle(self) -> list[Failure]:
         """Stop what is unwanted, hand over what waits, or end the pool; return the jobs that failed."""
         failures: list[Failure] = [*self._supervisor.take_losses()]
         if self._stops.asked:
             failures += self._stops.carry_out()
-            self._check_at = min(self._check_at, self._stops.due)
+            self._waiting.check_by(self._stops.due)
         if self._supervisor.broken is None and not self._aborting:
             failures += self._hand_over()
             while (spent := self._scheduler.spent()) is not None and self._supervisor.broken is None:
