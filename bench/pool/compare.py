@@ -11,7 +11,8 @@ the ratios of the medians within one run. Answers are compared.
     throughput  distinct documents of 120 KB, 2 workers, no chunking by the caller for ours, the best for the others
     tiny        documents of 100 bytes
     latency     submit and result of one tiny job, the median of all
-    uneven      one job of 300 ms among a hundred of 3 ms, and the ideal: two bare processes that have half of that each
+    uneven      one job of 300 ms among a hundred of 3 ms, and the ideal: two bare processes, each of which takes the
+                next document when it has done one
     start       first result of a program's first pool, from when it has imported what it needs, and of a later pool
     memory      of an idle worker, and of this process over an endless generator
 """
@@ -46,7 +47,8 @@ from parallel_exec.bench.machine import describe_machine, describe_versions
 
 WORKERS = 2
 ROUNDS = 15
-CHUNKS = (1, 4, 16, 40)
+CHUNKS = (1, 4, 16, 50)
+DOCUMENTS = 400  # 50 MB: more than caches hold, and long enough that a map's beginning and end weigh little
 TRACK = px.Plugin.from_file(plugin_path()).function("calculate", output="bytes")
 IDENTITY = px.Plugin("function identity(d) { return d }", name="identity.js").function("identity", output="bytes")
 # The clock stands still in a job, so it counts.
@@ -106,7 +108,7 @@ def missing(*modules: str) -> set[str]:
 
 def throughput() -> dict[str, float]:
     """Jobs per second over distinct documents."""
-    documents = work.track_documents(160)
+    documents = work.track_documents(DOCUMENTS)
     expected = [float(work.in_python(document)) for document in documents]
     absent = missing("loky", "joblib", "py_mini_racer")
     runners: dict[str, Runner] = {}
@@ -114,8 +116,8 @@ def throughput() -> dict[str, float]:
         pool = stack.enter_context(px.Pool(WORKERS))
         runners["ours: map"] = checked(lambda: pool.map(TRACK, documents), expected)
         bare = stack.enter_context(ProcessPoolExecutor(WORKERS, multiprocessing.get_context("forkserver")))
-        halves = [stack.enter_context(Bare("calculate", half)) for half in (documents[:80], documents[80:])]
-        runners["bare processes"] = checked(lambda: run_bare(halves), expected)
+        halves = [stack.enter_context(Bare("calculate", half)) for half in (documents[::2], documents[1::2])]
+        runners["bare processes"] = checked(lambda: run_bare(halves), expected[::2] + expected[1::2])
         spawned = stack.enter_context(multiprocessing.get_context("forkserver").Pool(WORKERS))
         for chunk in CHUNKS:
 
@@ -150,7 +152,7 @@ def throughput() -> dict[str, float]:
             runners["joblib, sandbox, automatic batches"] = checked(
                 lambda: parallel(joblib.delayed(work.in_sandbox)(document) for document in documents), expected
             )
-        seconds = in_turns(runners)
+        seconds = in_turns(runners, rounds=9)
     return {name: len(documents) / taken for name, taken in seconds.items()}
 
 
@@ -251,16 +253,21 @@ def uneven() -> dict[str, float]:
     with px.Sandbox(SPIN.plugin) as sandbox:
         probe = 100_000
         steps = round(probe * 0.003 / median(timed(lambda: sandbox.call("spin", probe))[0] for _ in range(9)))
-    short, long = [str(steps).encode()] * 100, str(100 * steps).encode()
-    documents = [*short[:20], long, *short[20:]]
-    with px.Pool(WORKERS) as pool, Bare("spin", short) as first, Bare("spin", [long]) as second:
-        seconds = in_turns(
-            {
-                "ours: map": lambda: list(pool.map(SPIN, documents)),
-                "ours: map, unordered": lambda: list(pool.map(SPIN, documents, ordered=False)),
-                "ideal: bare processes with half of the work each": lambda: run_bare([first, second]),
-            }
-        )
+    short, long = [str(steps).encode()] * 100, [str(100 * steps).encode()]
+    runners: dict[str, Runner] = {}
+    with ExitStack() as stack:
+        pool = stack.enter_context(px.Pool(WORKERS))
+        for where, before in (("the first", 0), ("the 21st", 20)):
+            documents = short[:before] + long + short[before:]
+            each = before // 2  # done by either process before the long one is begun
+            shares = (short[:each] + long, short[each:])
+            bare = [stack.enter_context(Bare("spin", share)) for share in shares]
+            runners[f"ours: map, it is {where}"] = lambda documents=documents: list(pool.map(SPIN, documents))
+            runners[f"ours: map, unordered, it is {where}"] = lambda documents=documents: list(
+                pool.map(SPIN, documents, ordered=False)
+            )
+            runners[f"ideal, it is {where}"] = lambda bare=bare: run_bare(bare)
+        seconds = in_turns(runners, rounds=9)
     return {name: taken * 1e3 for name, taken in seconds.items()}
 
 
