@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..documents import decode, encode
 from ..errors import PexecError
-from ..plugin import PluginFunction
+from ..function import PluginFunction
 from ..sandbox.chain import Operation, Source
 from .mapping import Errors
 from .trips import Step, Trip, check_stage, group, plan

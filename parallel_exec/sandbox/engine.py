@@ -1,4 +1,6 @@
-"""The compiled engine of this process: QuickJS-ng and our guest code as a wasmtime module that all sandboxes share."""
+"""The wasmtime engines of this process, and the module that is the JavaScript engine: QuickJS-ng and our guest code,
+which all sandboxes share.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ CONFIG_KEY = f"cranelift speed stack={MAX_WASM_STACK} simd wide-arithmetic reser
 
 
 class Engine:
-    """A wasmtime engine and the compiled guest.
+    """A wasmtime engine, and the compiled guest, which is loaded when it is first asked for.
 
     Args:
         epoch: compile in a look at the engine's epoch at every jump back and call (``Limits.interrupt``).
@@ -57,10 +59,21 @@ class Engine:
     def __init__(self, *, epoch: bool = False, metered: bool = False) -> None:
         self.epoch = epoch
         self.metered = metered
-        self.wasm, self.build_id = _read_guest(GUEST / "engine.wasm")
         self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered))
         self._config_key = CONFIG_KEY + " epoch" * epoch + " fuel" * metered
-        self.module = self._load(self.wasm, self.build_id)
+
+    @property
+    def wasm(self) -> bytes:
+        return _read_guest(GUEST / "engine.wasm")[0]
+
+    @property
+    def build_id(self) -> str:
+        return _read_guest(GUEST / "engine.wasm")[1]
+
+    @cached_property
+    def module(self) -> wasmtime.Module:
+        """The compiled guest."""
+        return self._load(self.wasm, self.build_id)
 
     @cached_property
     def mutable_globals(self) -> frozenset[str]:
@@ -73,7 +86,9 @@ class Engine:
         """Return this process's engine, loading it (or, the first time on a machine, compiling it) on first use."""
         with cls._lock:
             if metered not in cls._shared:
-                cls._shared[metered] = cls(metered=metered)
+                engine = cls(metered=metered)
+                engine.module  # noqa: B018 - loaded here, under the lock
+                cls._shared[metered] = engine
             return cls._shared[metered]
 
     @classmethod
