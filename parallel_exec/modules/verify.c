@@ -13,7 +13,6 @@
  * ECDSA: a key of 33 or 65 bytes, a signature in DER with a low s, and what is signed is the SHA-256 of the message.
  */
 
-#define SECP256K1_BUILD 1
 #include "secp256k1.c"
 
 #include "message_pack.h"

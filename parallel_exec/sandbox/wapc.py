@@ -80,7 +80,7 @@ class Wapc:
         self._host_response = b""
         self._host_error = b""
         self._console: list[str] = []
-        self._console_room = 0
+        self._console_room = limits.console_bytes
         self._console_dropped = 0
         module = engine.compile(wasm)
         self._imports: dict[str, tuple[int, bool, Callable[..., int | None]]] = {

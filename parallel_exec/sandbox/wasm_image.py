@@ -34,7 +34,7 @@ MAGIC = b"PEXECWSM"
 
 # What a host calls before anything else, where it is there: the module's start function, then what compilers export
 # (_initialize for a library, _start for a program), then waPC's own.
-_INITIALISERS = (START, "_initialize", "_start", "wapc_init")
+_INITIALISERS = {START: "its start function"} | {each: each for each in ("_initialize", "_start", "wapc_init")}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,8 +89,8 @@ class WasmImage(Image):
         if not instance.size():
             raise PluginError("the module's memory has no page, so that a waPC host cannot write requests there")
         fresh = instance.read(0, instance.size())
-        for export in _INITIALISERS:
-            _initialise(instance, export, limits)
+        for export, called in _INITIALISERS.items():
+            _initialise(instance, export, called, limits)
         wapc.tell(log_record)
         memory = instance.read(0, instance.size())
         return cls(
@@ -152,26 +152,26 @@ class WasmImage(Image):
         )
 
 
-def _initialise(instance: WasmInstance, export: str, limits: Limits) -> None:
+def _initialise(instance: WasmInstance, export: str, called: str, limits: Limits) -> None:
     function = instance.function(export)
     if function is None:
         return
     if len(function.type(instance.store).params):
-        raise PluginError(f"the module's {export} takes parameters; a waPC host calls it without")
+        raise PluginError(f"the module's {called} takes parameters; a waPC host calls it without")
     deadline = Deadline(instance, limits)
     deadline.begin(1)
     try:
         raw.checked(instance.store, function)()
     except Exited as exited:
         if exited.status or export != "_start":  # a program may say in this way that it has ended well
-            raise PluginError(f"the module fails in {export}: {exited}") from None
+            raise PluginError(f"the module fails in {called}: {exited}") from None
     except raw.Trapped as trap:
         error = trap_error(instance, limits, trap)
         if isinstance(error, WasmError):
-            raise PluginError(f"the module fails in {export}: {error.message}") from None
+            raise PluginError(f"the module fails in {called}: {error.message}") from None
         raise error from None
     except WasmError as error:
-        raise PluginError(f"the module fails in {export}: {error.message}") from None
+        raise PluginError(f"the module fails in {called}: {error.message}") from None
     finally:
         deadline.end()
         deadline.close()
