@@ -4,10 +4,10 @@ parallel_exec/modules/verify-*.wasm.
 
     python -m pip install ziglang==0.17.0 && python scripts/build_modules.py
 
-There is a module for Schnorr signatures, one for ECDSA and one for both; each optimised for speed and for size; and each
-for wasmtime (64 x 64 to 128 bit products: the default way to multiply takes seven times as long) and for interpreters,
-which know WebAssembly's first version only ("mvp"). Sources and compiler are fetched, checked and cached as those of the
-engine (build_guest.py); the cache directory's parallel_exec/modules/ has every module built so far.
+There is a module for Schnorr signatures, one for ECDSA and one for both; each optimised for speed and for size; and
+each for wasmtime (64 x 64 to 128 bit products: the default way to multiply takes seven times as long) and for
+interpreters, which know WebAssembly's first version only ("mvp"). Sources and compiler are fetched and checked like
+those of the engine (build_guest.py); the cache directory's parallel_exec/modules/ has every module built so far.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ def compile_module(name: str, modules: Path) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(description="Build parallel_exec/modules/verify-*.wasm, those that are out of date.")
+    parser = argparse.ArgumentParser(
+        description="Build those of parallel_exec/modules/verify-*.wasm that are out of date."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"by default all: {', '.join(module_names())}")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(module_names()):

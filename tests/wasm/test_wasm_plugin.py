@@ -1,4 +1,4 @@
-"""Plugins that are WebAssembly modules: what they are given and give, what they cannot do, and what is wrong with them."""
+"""Plugins that are WebAssembly modules: what they are given and give, what they cannot do, and what is wrong."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_plugins_and_functions_are_pickled() -> None:
 def test_a_module_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "guest.wasm").write_bytes(WASM)
     assert px.WasmPlugin.from_file(tmp_path / "guest.wasm", abi="wapc") == PLUGIN
-    with pytest.raises(px.PluginError, match="missing.wasm: cannot read the plugin"):
+    with pytest.raises(px.PluginError, match=r"missing\.wasm: cannot read the plugin"):
         px.WasmPlugin.from_file(tmp_path / "missing.wasm")
 
 
