@@ -10,6 +10,9 @@ from ..errors import PluginError
 
 FOLDER = Path(__file__).resolve().parent
 
+MODULE_BUILDS = ("speed", "size")
+"""What modules are optimised for."""
+
 
 def module_path(name: str) -> Path:
     """Return where a built module lies, such as ``"schnorr-speed-wide"``.

@@ -8,14 +8,14 @@ import hashlib
 import threading
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import wasmtime
 
 from ..errors import PluginError
 from ..limits import Limits
 from . import artifact
-from .raw import set_max_wasm_stack
+from .raw import set_max_wasm_stack, use_winch
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 
@@ -24,9 +24,16 @@ GUEST = Path(__file__).resolve().parent.parent / "guest"
 MAX_WASM_STACK = 13 << 19
 
 
-def make_config(*, epoch: bool = False, metered: bool = False) -> wasmtime.Config:
+Backend = Literal["cranelift", "winch", "pulley"]
+
+
+def make_config(*, epoch: bool = False, metered: bool = False, backend: Backend = "cranelift") -> wasmtime.Config:
     """Return the configuration under which modules of this package are compiled and run (see `Engine`)."""
     config = wasmtime.Config()
+    if backend == "winch":
+        use_winch(config)
+    elif backend == "pulley":
+        config.target = "pulley64"
     config.epoch_interruption = epoch
     config.consume_fuel = metered
     set_max_wasm_stack(config, MAX_WASM_STACK)
@@ -38,7 +45,7 @@ def make_config(*, epoch: bool = False, metered: bool = False) -> wasmtime.Confi
     return config
 
 
-CONFIG_KEY = f"cranelift speed stack={MAX_WASM_STACK} simd wide-arithmetic reservation=4GiB"
+CONFIG_KEY = f"speed stack={MAX_WASM_STACK} simd wide-arithmetic reservation=4GiB"
 
 
 class Engine:
@@ -47,6 +54,8 @@ class Engine:
     Args:
         epoch: compile in a look at the engine's epoch at every jump back and call (``Limits.interrupt``).
         metered: compile in the counting of instructions (``Limits.fuel``).
+        backend: what compiles: Cranelift; Winch, which is quicker at it, its code slower; or Cranelift for Pulley, an
+            interpreter. The other two are there to be compared (`pexec bench verify`).
 
     Attributes:
         wasm: the guest module's bytes.
@@ -56,11 +65,11 @@ class Engine:
     _shared: ClassVar[dict[bool, Engine]] = {}
     _lock = threading.Lock()
 
-    def __init__(self, *, epoch: bool = False, metered: bool = False) -> None:
+    def __init__(self, *, epoch: bool = False, metered: bool = False, backend: Backend = "cranelift") -> None:
         self.epoch = epoch
         self.metered = metered
-        self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered))
-        self._config_key = CONFIG_KEY + " epoch" * epoch + " fuel" * metered
+        self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered, backend=backend))
+        self._config_key = f"{backend} {CONFIG_KEY}" + " epoch" * epoch + " fuel" * metered
 
     @property
     def wasm(self) -> bytes:

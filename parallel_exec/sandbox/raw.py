@@ -34,6 +34,17 @@ def set_max_wasm_stack(config: wasmtime.Config, size: int) -> None:
     config.max_wasm_stack = size
 
 
+def use_winch(config: wasmtime.Config) -> None:
+    """Have modules compiled by Winch, which wasmtime's package does not offer.
+
+    Raises:
+        AttributeError: its bindings differ.
+    """
+    from wasmtime import _ffi as ffi
+
+    ffi.wasmtime_config_strategy_set(config.ptr(), 2)  # WASMTIME_STRATEGY_WINCH
+
+
 _VALUE = 16  # bytes of a wasmtime_val_raw_t
 _I32_MASK = 0xFFFFFFFF
 

@@ -63,8 +63,10 @@ class Wapc:
         failure: the error that it told of, or None.
     """
 
-    def __init__(self, engine: Engine, wasm: bytes, limits: Limits, host: Mapping[str, HostFunction] | None) -> None:
-        """Compile the module, or load it from the cache, and link it.
+    def __init__(
+        self, engine: Engine, module: wasmtime.Module, limits: Limits, host: Mapping[str, HostFunction] | None
+    ) -> None:
+        """Link a compiled module.
 
         Raises:
             PluginError: it lacks exports that waPC needs, or wants imports that it does not have.
@@ -82,7 +84,6 @@ class Wapc:
         self._console: list[str] = []
         self._console_room = limits.console_bytes
         self._console_dropped = 0
-        module = engine.compile(wasm)
         self._imports: dict[str, tuple[int, bool, Callable[..., int | None]]] = {
             "__guest_request": (2, False, self._guest_request),
             "__guest_response": (2, False, self._guest_response),

@@ -84,7 +84,7 @@ class WasmImage(Image):
             raise PluginError(f"not a WebAssembly module that can be run: {_reason(error)}") from None
         except BakeError as error:
             raise PluginError(f"the module cannot be run: {error}") from None
-        wapc = Wapc(engine, prepared, limits, None)
+        wapc = Wapc(engine, engine.compile(prepared), limits, None)
         instance = open_instance(wapc, engine, limits)
         if not instance.size():
             raise PluginError("the module's memory has no page, so that a waPC host cannot write requests there")

@@ -43,16 +43,23 @@ class WasmRunner(Runner[WasmInstance]):
         limits: on each job.
         on_console: receives console records.
         host: host functions by name.
+        engine: one with epochs that nobody else uses; by default a new one.
     """
 
     def __init__(
-        self, image: WasmImage, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None
+        self,
+        image: WasmImage,
+        limits: Limits,
+        on_console: OnConsole,
+        host: Mapping[str, HostFunction] | None,
+        *,
+        engine: Engine | None = None,
     ) -> None:
         super().__init__(limits)
         self._image = image
         self._on_console = on_console
-        self._engine = Engine(epoch=True, metered=limits.fuel is not None)
-        self._wapc = Wapc(self._engine, image.wasm, limits, host)
+        self._engine = engine or Engine(epoch=True, metered=limits.fuel is not None)
+        self._wapc = Wapc(self._engine, self._engine.compile(image.wasm), limits, host)
         self._operations: dict[str, bytes] = {}
         self._intact = True  # whether the last call has come back from the module
         self._call: Callable[..., int]

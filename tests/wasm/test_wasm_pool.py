@@ -112,9 +112,10 @@ def test_the_first_function_of_a_chain_can_take_bytes(pool: px.Pool) -> None:
     assert pool.par_iter([b"\1", b"\2"]).map(double).collect() == [2, 4]
 
 
-def test_a_job_that_nobody_waits_for_is_stopped(pool: px.Pool) -> None:
-    loop = GUEST_PLUGIN.function("loop", limits=px.Limits(time_s=600))
-    patient = px.Pool(1, backend="thread") if "Thread" in type(pool._core).__name__ else px.Pool(1)
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_job_that_nobody_waits_for_is_stopped(backend: Any) -> None:
+    loop = GUEST_PLUGIN.function("loop")
+    patient = px.Pool(1, backend=backend, limits=px.Limits(time_s=600))
 
     async def cancelled() -> None:
         task = asyncio.create_task(patient.acall(loop, None))
