@@ -1,4 +1,4 @@
-"""parallel_exec: user-supplied JavaScript plugins over millions of JSON documents, safely and on all cores."""
+"""parallel_exec: user-supplied plugins over millions of documents, safely and on all cores."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,14 @@ from .errors import (
     OutputTooLarge,
     PexecError,
     PluginError,
+    WasmError,
     WorkerCrashed,
 )
+from .function import PluginFunction
 from .limits import Limits
-from .plugin import Plugin, PluginFunction
+from .plugin import Plugin
 from .sandbox import JobStats, MemoryImage, Sandbox
+from .wasm_plugin import WasmPlugin
 
 if TYPE_CHECKING:
     from .pool import ParIter, Pool
@@ -37,6 +40,8 @@ __all__ = [
     "PluginFunction",
     "Pool",
     "Sandbox",
+    "WasmError",
+    "WasmPlugin",
     "WorkerCrashed",
 ]
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     import numpy
 
 JSON = 0
-"""The kind of a document or result that is JSON text; every other kind is a typed array's (guest/binary.h)."""
+"""The kind of a document or result that is JSON text; those from 1 on are a typed array's (guest/binary.h)."""
+
+MESSAGE_PACK = 255
+"""The kind of one in MessagePack, which only WebAssembly modules take and give."""
 
 
 class ArrayType(NamedTuple):
@@ -39,6 +42,9 @@ _TYPES = (
     ArrayType("Float32Array", "<f4", 4),
     ArrayType("Float64Array", "<f8", 8),
 )
+BYTES = 3
+"""The kind of bytes, a Uint8Array's."""
+
 _KINDS = {kind.name: number for number, kind in enumerate(_TYPES, 1)}
 _SIGNED = {1: "Int8Array", 2: "Int16Array", 4: "Int32Array", 8: "BigInt64Array"}
 _UNSIGNED = {1: "Uint8Array", 2: "Uint16Array", 4: "Uint32Array", 8: "BigUint64Array"}
@@ -47,6 +53,11 @@ _FLOAT = {2: "Float16Array", 4: "Float32Array", 8: "Float64Array"}
 _NAMES = {"b": _SIGNED, "h": _SIGNED, "i": _SIGNED, "l": _SIGNED, "q": _SIGNED, "n": _SIGNED}
 _NAMES |= {"B": _UNSIGNED, "H": _UNSIGNED, "I": _UNSIGNED, "L": _UNSIGNED, "Q": _UNSIGNED, "N": _UNSIGNED}
 _NAMES |= {"c": _UNSIGNED, "?": _UNSIGNED, "e": _FLOAT, "f": _FLOAT, "d": _FLOAT}
+
+
+def is_array(kind: int) -> bool:
+    """Whether a document or result of this kind is the elements of a typed array."""
+    return kind not in (JSON, MESSAGE_PACK)
 
 
 def pack(document: Any) -> tuple[memoryview, int]:
@@ -101,8 +112,9 @@ def to_numpy(kind: int, content: bytes) -> numpy.ndarray[Any, Any]:
     """
     import numpy
 
-    if kind == JSON:
+    if kind in (JSON, MESSAGE_PACK):
+        returned = "JSON" if kind == JSON else "MessagePack (bytes are for input='binary')"
         raise PluginError(
-            "output='numpy' needs a function that returns a typed array or an ArrayBuffer; it returned JSON"
+            f"output='numpy' needs a function that returns a typed array or an ArrayBuffer; it returned {returned}"
         )
     return numpy.frombuffer(content, dtype=type_of(kind).dtype)

@@ -1,4 +1,4 @@
-"""Documents on their way in and results on their way out: JSON text as bytes, or Python values through orjson."""
+"""Documents on their way in and results on their way out: encoded as bytes already, or Python values."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import orjson
 
-from . import arrays
+from . import arrays, message_pack
 from .errors import InvalidDocument, OutputTooLarge, PexecError
 
-Input = Literal["json", "binary"]
+Input = Literal["json", "msgpack", "binary"]
 Output = Literal["value", "bytes", "numpy"]
 
 _WHOLE_NUMBERS = range(-(1 << 63), 1 << 64)
@@ -44,13 +44,15 @@ def encode(document: Any) -> bytes | bytearray | memoryview:
 
 
 def prepare(document: Any, input: Input) -> tuple[bytes | bytearray | memoryview, int]:
-    """Return the bytes that a job is given for a document, and what they are (`arrays`): JSON text or a typed array's
-    elements.
+    """Return the bytes that a job is given for a document, and what they are (`arrays`): JSON text, MessagePack or a
+    typed array's elements.
 
     Raises:
         InvalidDocument: the document cannot be given in this way.
     """
-    return arrays.pack(document) if input == "binary" else (encode(document), arrays.JSON)
+    if input == "json":
+        return encode(document), arrays.JSON
+    return arrays.pack(document) if input == "binary" else (message_pack.encode(document), arrays.MESSAGE_PACK)
 
 
 def decode(text: bytes) -> Any:
@@ -72,15 +74,18 @@ def result_value(kind: int, content: bytes, output: Output) -> Any:
     """Return a job's result as it was asked for.
 
     Args:
-        kind: what the content is (`arrays`): JSON text or a typed array's elements.
+        kind: what the content is (`arrays`): JSON text, MessagePack or a typed array's elements.
         content: the result's bytes.
         output: ``"value"``, ``"bytes"`` or ``"numpy"`` (see `Plugin.function`).
 
     Raises:
-        PluginError: a NumPy array is asked for, and the result is JSON. OutputTooLarge: as `decode`.
+        PluginError: a NumPy array is asked for, and the result is none; or it is not MessagePack where it has to be.
+        OutputTooLarge: as `decode`.
     """
     if output == "numpy":
         return arrays.to_numpy(kind, content)
+    if kind == arrays.MESSAGE_PACK:
+        return message_pack.decode(content) if output == "value" else content
     return decode(content) if kind == arrays.JSON and output == "value" else content
 
 

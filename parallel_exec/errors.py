@@ -70,8 +70,9 @@ def _rebuild(cls: type[PexecError], args: tuple[Any, ...], state: dict[str, Any]
 
 
 class PluginError(PexecError, ValueError):
-    """The plugin itself is unusable: its source does not compile, its top level throws, a function is missing, or a
-    memory image does not belong to this engine. `JSError` is the sibling for a function that throws while it runs.
+    """The plugin itself is unusable: its source does not compile, its top level throws, a function is missing, a module
+    lacks exports or wants unknown imports, or a memory image does not belong to this engine. `JSError` and `WasmError`
+    are the siblings for a function that fails while it runs.
 
     Attributes:
         file, line, column: where in the plugin's source, from 1, or None where that is not known.
@@ -115,6 +116,21 @@ class JSError(PexecError, RuntimeError):
         self.file = file
         self.line = line
         self.column = column
+
+
+class WasmError(PexecError, RuntimeError):
+    """A WebAssembly module's function failed: the module said so (waPC's ``__guest_error``), or it trapped. `JSError`
+    is the sibling for JavaScript. A module that cannot even be loaded is a `PluginError`.
+
+    Attributes:
+        message: what the module said, or what became of it.
+        trapped: whether it was stopped in the middle of something, by a trap or for breaking the protocol.
+    """
+
+    def __init__(self, message: str, *, trapped: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.trapped = trapped
 
 
 class InvalidDocument(PexecError, ValueError):

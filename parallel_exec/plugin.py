@@ -1,32 +1,29 @@
-"""Plugins and their functions: small picklable values that name JavaScript source; a sandbox or a pool runs it."""
+"""Plugins of JavaScript: small picklable values that name source; a sandbox or a pool runs it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
+from .any_plugin import AnyPlugin
 from .documents import Input, Output, encode
 from .errors import PluginError
+from .function import PluginFunction
 from .host import HostFunction, HostFunctions
-from .limits import Limits, check_limits
-from .sandbox import MemoryImage, Sandbox
+from .limits import Limits
+from .sandbox import MemoryImage
 
 Kind = Literal["auto", "script", "module"]
 
-_KEPT_IMAGES = 32
-_KEPT_SANDBOXES = 8
-
 
 @dataclass(frozen=True)
-class Plugin:
+class Plugin(AnyPlugin):
     """JavaScript source that somebody else wrote: a script, or an ES module without imports.
 
     Args:
@@ -60,22 +57,16 @@ class Plugin:
     eval: bool = field(default=True, kw_only=True)
     domain: str | None = field(default=None, kw_only=True)
     limits: Limits | None = field(default=None, kw_only=True)
+    inputs: ClassVar[tuple[Input, ...]] = ("json", "binary")
 
     def __post_init__(self) -> None:
-        for what, value in (("source", self.source), ("name", self.name)):
-            if not isinstance(value, str):
-                raise TypeError(f"Plugin.{what} must be a str, not {type(value).__name__}")
+        if not isinstance(self.source, str):
+            raise TypeError(f"Plugin.source must be a str, not {type(self.source).__name__}")
         if self.kind not in ("auto", "script", "module"):
             raise ValueError(f"Plugin.kind must be 'auto', 'script' or 'module'; got {self.kind!r}")
-        if not isinstance(self.host, HostFunctions):
-            if not isinstance(self.host, Mapping):
-                raise TypeError(f"Plugin.host must map names to functions, not {type(self.host).__name__}")
-            object.__setattr__(self, "host", HostFunctions(self.host))
         if not isinstance(self.eval, bool):
             raise TypeError(f"Plugin.eval must be True or False, not {self.eval!r}")
-        if self.domain is not None and not isinstance(self.domain, str):
-            raise TypeError(f"Plugin.domain must be a str or None, not {type(self.domain).__name__}")
-        check_limits(self.limits, "Plugin.limits")
+        self._check()
 
     @classmethod
     def from_file(
@@ -120,7 +111,7 @@ class Plugin:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     def function(
-        self, name: str, *, input: Input = "json", output: Output = "value", limits: Limits | None = None
+        self, name: str, *, input: Input | None = None, output: Output = "value", limits: Limits | None = None
     ) -> PluginFunction:
         """Return a handle to one of the plugin's functions; whether it exists is found out at the first call.
 
@@ -140,7 +131,7 @@ class Plugin:
         >>> array("d", scale(array("d", [1.5, 2.5])))
         array('d', [3.0, 5.0])
         """
-        return PluginFunction(self, name, input, output, limits)
+        return super().function(name, input=input, output=output, limits=limits)
 
     def image(
         self, *, samples: Iterable[Any] = (), function: str | None = None, limits: Limits | None = None
@@ -158,7 +149,10 @@ class Plugin:
         """
         warm_up = [bytes(encode(sample)) for sample in samples]
         limits = Limits.tightest(limits, self.limits)
-        return self._capture(limits, warm_up, function) if warm_up else _images.get(self, limits)
+        return self._capture(limits, warm_up, function) if warm_up else cast(MemoryImage, super().image(limits=limits))
+
+    def capture(self, limits: Limits) -> MemoryImage:
+        return self._capture(limits)
 
     def _capture(self, limits: Limits, samples: Iterable[bytes] = (), function: str | None = None) -> MemoryImage:
         return MemoryImage.capture(
@@ -171,87 +165,3 @@ class Plugin:
             may_eval=self.eval,
             host=self.host,
         )
-
-
-class _Images:
-    """The images captured in this process, the most recently used last."""
-
-    def __init__(self) -> None:
-        self._images: OrderedDict[tuple[Plugin, int | None, float | None], MemoryImage] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, plugin: Plugin, limits: Limits) -> MemoryImage:
-        key = plugin, limits.seed, limits.time
-        with self._lock:
-            image = self._images.get(key)
-            if image is not None:
-                self._images.move_to_end(key)
-                return image
-        image = plugin._capture(limits)
-        with self._lock:
-            self._images[key] = image
-            if len(self._images) > _KEPT_IMAGES:
-                self._images.popitem(last=False)
-        return image
-
-
-_images = _Images()
-
-
-class _ThreadSandboxes(threading.local):
-    """This thread's sandboxes, the most recently used last."""
-
-    def __init__(self) -> None:
-        self.sandboxes: OrderedDict[tuple[Plugin, Limits | None], Sandbox] = OrderedDict()
-
-    def get(self, plugin: Plugin, limits: Limits | None) -> Sandbox:
-        key = plugin, limits
-        sandbox = self.sandboxes.get(key)
-        if sandbox is None:
-            sandbox = self.sandboxes[key] = Sandbox(plugin, limits=limits)
-            if len(self.sandboxes) > _KEPT_SANDBOXES:
-                self.sandboxes.popitem(last=False)[1].close()
-        else:
-            self.sandboxes.move_to_end(key)
-        return sandbox
-
-
-_sandboxes = _ThreadSandboxes()
-
-
-@dataclass(frozen=True)
-class PluginFunction:
-    """One function of a plugin. Calling it runs it in this thread's sandbox, under its own and its plugin's limits or
-    the default ones; a pool runs it in a worker: ``pool.submit(function, document)``.
-
-    >>> import pickle
-    >>> function = Plugin("const hello = who => `Hello, ${who}!`").function("hello", output="bytes")
-    >>> pickle.loads(pickle.dumps(function))("world")
-    b'"Hello, world!"'
-    """
-
-    plugin: Plugin
-    name: str
-    input: Input = "json"
-    output: Output = "value"
-    limits: Limits | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"a function's name must be a non-empty str, not {self.name!r}")
-        if self.input not in ("json", "binary"):
-            raise ValueError(f"input must be 'json' or 'binary'; got {self.input!r}")
-        if self.output not in ("value", "bytes", "numpy"):
-            raise ValueError(f"output must be 'value', 'bytes' or 'numpy'; got {self.output!r}")
-        check_limits(self.limits, "limits")
-
-    @cached_property
-    def bounds(self) -> Limits | None:
-        """The function's and its plugin's limits, the tightest of each; None if neither has any."""
-        if self.limits is None or self.plugin.limits is None:
-            return self.limits or self.plugin.limits
-        return Limits.tightest(self.plugin.limits, self.limits)
-
-    def __call__(self, document: Any) -> Any:
-        """Run the function on a document in this thread's sandbox and return its result (see `Sandbox.call`)."""
-        return _sandboxes.get(self.plugin, self.bounds).call(self.name, document, input=self.input, output=self.output)

@@ -34,13 +34,16 @@ from typing import NamedTuple
 
 
 class Source(NamedTuple):
-    """A pinned source distribution of the package index, and the folder in it whose C files the guest needs."""
+    """A pinned source distribution of the package index, and the folder in it whose C files are needed; `nested` for
+    those in its folders, too.
+    """
 
     name: str
     version: str
     filename: str
     sha256: str
     folder: str
+    nested: bool = False
 
 
 SOURCES = (
@@ -110,20 +113,20 @@ def cache_root() -> Path:
 
 def inputs_digest(guest: Path) -> str:
     """Return the hash of everything that decides what is built: our C files, the pinned sources, compiler and flags."""
-    ours = {path.name: _sha256(path.read_bytes()) for path in (*sorted(guest.glob("*.[ch]")), *guest.glob(UNPOLLED))}
+    ours = {path.name: sha256(path.read_bytes()) for path in (*sorted(guest.glob("*.[ch]")), *guest.glob(UNPOLLED))}
     pins = [(source.filename, source.sha256, source.folder) for source in SOURCES]
     inputs = [ours, pins, ZIGLANG, GUEST_UNITS, SOURCE_UNITS, COMPILE_FLAGS, POLL_FLAG, LINK_FLAGS]
-    return _sha256(json.dumps(inputs).encode())
+    return sha256(json.dumps(inputs).encode())
 
 
 def build_record(inputs: str, wasm: bytes) -> bytes:
     """Return the text of build-id.txt: the hash of the inputs, and that of the engine that was built from them."""
-    return f"inputs {inputs}\nengine {_sha256(wasm)}\n".encode()
+    return f"inputs {inputs}\nengine {sha256(wasm)}\n".encode()
 
 
 def is_current(guest: Path) -> bool:
     """Say whether the engine in this folder is the one that its inputs make."""
-    return _read_engine(guest / "engine.wasm", guest / "build-id.txt", inputs_digest(guest)) is not None
+    return read_built(guest / "engine.wasm", guest / "build-id.txt", inputs_digest(guest)) is not None
 
 
 def build(guest: Path = GUEST, *, force: bool = False) -> Path:
@@ -143,15 +146,15 @@ def build(guest: Path = GUEST, *, force: bool = False) -> Path:
             return guest / "engine.wasm"
         inputs = inputs_digest(guest)
         kept = cache_root() / "guest" / f"{inputs}.wasm"
-        wasm = None if force else _read_engine(kept, kept.with_suffix(".txt"), inputs)
+        wasm = None if force else read_built(kept, kept.with_suffix(".txt"), inputs)
         if wasm is None:
             wasm = compile_guest(guest)
             if inputs_digest(guest) != inputs:
                 raise BuildError(f"a C file in {guest} changed while it was compiled; run: {RETRY}")
-            _write(kept, wasm)
-            _write(kept.with_suffix(".txt"), build_record(inputs, wasm))
-        _write(guest / "engine.wasm", wasm)
-        _write(guest / "build-id.txt", build_record(inputs, wasm))
+            write(kept, wasm)
+            write(kept.with_suffix(".txt"), build_record(inputs, wasm))
+        write(guest / "engine.wasm", wasm)
+        write(guest / "build-id.txt", build_record(inputs, wasm))
     except OSError as error:
         raise BuildError(
             f"{error}; if that is the cache, set XDG_CACHE_HOME to a directory that you can write"
@@ -169,25 +172,30 @@ def compile_guest(guest: Path, units: Sequence[Path] = (), *, polls: bool = True
     folders = [unpack(source, fetch(source)) for source in SOURCES]
     units = [*(units or (guest / name for name in GUEST_UNITS))]
     units += [folder / name for folder in folders for name in SOURCE_UNITS if (folder / name).exists()]
+    print("compiling the engine guest, about a minute the first time", file=sys.stderr, flush=True)
+    arguments = [*COMPILE_FLAGS]
+    if polls:
+        unpolled = guest / UNPOLLED
+        arguments += [POLL_FLAG, f"-fsanitize-coverage-ignorelist={unpolled}"]
+        # The compiler's cache does not know what is in that file.
+        arguments += [f"-DPEXEC_UNPOLLED=0x{sha256(unpolled.read_bytes())[:8]}"]
+    arguments += [f"-I{folder}" for folder in (guest, *folders)]
+    return run_compiler([*arguments, *map(str, units), *LINK_FLAGS], "the guest")
+
+
+def run_compiler(arguments: Sequence[str], what: str) -> bytes:
+    """Run the C compiler and return the module that it makes; `what` that is, for the message if it fails."""
     zig_cache = cache_root() / "zig"
     zig_cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     environment = {key: value for key, value in os.environ.items() if key not in ("CPATH", "C_INCLUDE_PATH")}
     environment |= {"ZIG_GLOBAL_CACHE_DIR": str(zig_cache), "ZIG_LOCAL_CACHE_DIR": str(zig_cache)}
-    print("compiling the engine guest, about a minute the first time", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="parallel_exec-") as scratch:
-        output = Path(scratch) / "engine.wasm"
-        command = [sys.executable, "-m", "ziglang", "cc", *COMPILE_FLAGS]
-        if polls:
-            unpolled = guest / UNPOLLED
-            command += [POLL_FLAG, f"-fsanitize-coverage-ignorelist={unpolled}"]
-            # The compiler's cache does not know what is in that file.
-            command += [f"-DPEXEC_UNPOLLED=0x{_sha256(unpolled.read_bytes())[:8]}"]
-        command += [f"-I{folder}" for folder in (guest, *folders)]
-        command += [*map(str, units), "-o", str(output), *LINK_FLAGS]
+        output = Path(scratch) / "output.wasm"
+        command = [sys.executable, "-m", "ziglang", "cc", *arguments, "-o", str(output)]
         result = subprocess.run(command, env=environment, stderr=subprocess.PIPE, check=False)
         messages = result.stderr.decode(errors="replace").rstrip()
         if result.returncode != 0 or not output.exists():
-            raise BuildError(f"the guest does not compile, the compiler says (exit {result.returncode}):\n{messages}")
+            raise BuildError(f"{what} does not compile, the compiler says (exit {result.returncode}):\n{messages}")
         if messages:
             print(messages, file=sys.stderr)
         return output.read_bytes()
@@ -207,12 +215,12 @@ def require_compiler() -> None:
 def fetch(source: Source) -> bytes:
     """Return the source's archive, from the cache if it is there and whole, otherwise from the package index."""
     kept = cache_root() / "sources" / source.filename
-    if kept.is_file() and _sha256(archive := kept.read_bytes()) == source.sha256:
+    if kept.is_file() and sha256(archive := kept.read_bytes()) == source.sha256:
         return archive
     archive = download(source, kept)
-    if (found := _sha256(archive)) != source.sha256:
+    if (found := sha256(archive)) != source.sha256:
         raise BuildError(f"{source.filename} has sha256 {found}, not {source.sha256}; it is not used")
-    _write(kept, archive)
+    write(kept, archive)
     return archive
 
 
@@ -248,24 +256,25 @@ def unpack(source: Source, archive: bytes) -> Path:
     for name, content in c_files(source, archive):
         path = folder / name
         if not path.is_file() or path.read_bytes() != content:
-            _write(path, content)
+            write(path, content)
     return folder
 
 
 def c_files(source: Source, archive: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the C files that lie directly in the source's folder, regular files only."""
+    """Yield name and content of the C files that lie in the source's folder, regular files only."""
     wanted = PurePosixPath(source.filename.removesuffix(".tar.gz"), source.folder)
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
         for member in tar:
             path = PurePosixPath(member.name)
-            if member.isreg() and path.parent == wanted and path.suffix in (".c", ".h"):
+            there = path.is_relative_to(wanted) and ".." not in path.parts if source.nested else path.parent == wanted
+            if member.isreg() and there and path.suffix in (".c", ".h"):
                 content = tar.extractfile(member)
                 assert content is not None  # a regular file has content
-                yield path.name, content.read()
+                yield str(path.relative_to(wanted)), content.read()
 
 
-def _read_engine(wasm: Path, record: Path, inputs: str) -> bytes | None:
-    """Return the engine if its record says that it is what these inputs make, and it still is that."""
+def read_built(wasm: Path, record: Path, inputs: str) -> bytes | None:
+    """Return the module if its record says that it is what these inputs make, and it still is that."""
     try:
         content = wasm.read_bytes()
         return content if record.read_bytes() == build_record(inputs, content) else None
@@ -273,7 +282,7 @@ def _read_engine(wasm: Path, record: Path, inputs: str) -> bytes | None:
         return None
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a file so that others see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -284,7 +293,7 @@ def _write(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
@@ -301,7 +310,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if is_current(GUEST) else 1
     try:
         if options.no_polls:
-            _write(options.no_polls / "engine.wasm", compile_guest(GUEST, polls=False))
+            write(options.no_polls / "engine.wasm", compile_guest(GUEST, polls=False))
             return 0
         print(build(force=options.force))
     except BuildError as error:

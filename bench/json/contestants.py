@@ -52,8 +52,8 @@ class Guest(Contestant):
 
     def _time(self, action: str) -> float:
         sandbox = self._sandbox
-        instance = sandbox._instance or sandbox._open()
-        end = sandbox._put(instance, "identity", self._document, len(self._document))
+        instance = sandbox._runner._instance or sandbox._runner._open()
+        end = sandbox._runner._put(instance, "identity", self._document, len(self._document))
         read, invoke, write = instance.bind(self._read), instance.bind("engine_invoke"), instance.bind(self._write)
         start = time.perf_counter()
         read()
@@ -66,7 +66,7 @@ class Guest(Contestant):
         reply = instance.reply()
         if reply.status != Status.OK:
             raise RuntimeError(f"{self.name}: the guest reports {Status(reply.status).name}")
-        sandbox._image.plan.apply(instance, min(max(reply.high_water, end), instance.size()), reply.stack_low)
+        sandbox._runner._image.plan.apply(instance, min(max(reply.high_water, end), instance.size()), reply.stack_low)
         return taken[action] * 1e6
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
-_PACKAGES = ("wasmtime", "orjson", "quickjs-ng", "mini-racer")
+_PACKAGES = ("wasmtime", "orjson", "ormsgpack", "quickjs-ng", "mini-racer", "coincurve", "pywasm3")
 
 
 def describe_machine() -> dict[str, Any]:

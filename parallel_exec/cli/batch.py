@@ -15,8 +15,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from ..errors import PexecError
+from ..function import PluginFunction
 from ..limits import Limits
-from ..plugin import PluginFunction
 from ..sandbox import MemoryImage, Sandbox
 from .inputs import Document
 

@@ -34,6 +34,8 @@ def bench(
     """Compare strategies on one plugin and one document.
 
     The same job, over and over, by each strategy in turn, in random rounds. All must come to the same answer, to 1e-5.
+
+    pexec bench verify compares WebAssembly runtimes on signed messages; see pexec bench verify --help.
     """
     if jobs is not None and jobs < 1:
         raise usage(f"--jobs must be at least 1; got {jobs}")

@@ -35,7 +35,15 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(root)
-    word = next((argument for argument in arguments if not argument.startswith("-")), "")
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    word = words[0] if words else ""
+    if words[:2] == ["bench", "verify"]:  # a plugin of that name is ./verify
+        from .bench_verify import verify
+
+        group = typer.Typer()
+        group.command("verify")(verify)
+        app.add_typer(group, name="bench")
+        return app
     for name in (word,) if word in COMMANDS else COMMANDS:
         command = getattr(importlib.import_module(f".{name}", __package__), name)
         if isinstance(command, typer.Typer):

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from ..errors import PexecError
-from ..plugin import PluginFunction
+from ..function import PluginFunction
 from .core import Core
 from .deployment import DeployedFunction
 from .job import Job

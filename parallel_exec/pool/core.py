@@ -23,8 +23,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ..errors import PexecError, WorkerCrashed
+from ..function import PluginFunction
 from ..limits import Limits
-from ..plugin import PluginFunction
 from ..sandbox import Engine
 from . import lifetime
 from .bell import Wakeup

@@ -10,9 +10,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..any_plugin import AnyPlugin
 from ..documents import Input, Output
+from ..function import PluginFunction
 from ..limits import Limits
-from ..plugin import Plugin, PluginFunction
 from .job import Target
 from .publisher import Publisher
 from .thread_targets import ThreadPublisher
@@ -61,14 +62,15 @@ class Deployment:
         return self.release.version
 
     def function(
-        self, name: str, *, input: Input = "json", output: Output = "value", limits: Limits | None = None
+        self, name: str, *, input: Input | None = None, output: Output = "value", limits: Limits | None = None
     ) -> DeployedFunction:
         """Return a handle to one of the functions, for ``submit``, ``map``, ``par_iter`` and so on: each
         job calls the function of that name of the version that is current when the job is submitted. Arguments as of
         `Plugin.function`.
         """
-        PluginFunction(self.version.plugin, name, input, output, limits)  # raises what is wrong with the arguments
-        return DeployedFunction(self, name, input, output, limits)
+        # Raises what is wrong with the arguments, and knows how this plugin's functions are usually given documents.
+        function = self.version.plugin.function(name, input=input, output=output, limits=limits)
+        return DeployedFunction(self, name, function.input, output, limits)
 
     def __repr__(self) -> str:
         return f"<Deployment {self.version}>"
@@ -90,7 +92,7 @@ class DeployedFunction:
     limits: Limits | None
 
     @property
-    def plugin(self) -> Plugin:
+    def plugin(self) -> AnyPlugin:
         """The plugin that is current now."""
         return self.deployment.version.plugin
 
@@ -148,7 +150,7 @@ class Deployments:
             known = ", ".join(sorted(self._deployments)) or "none"
             raise LookupError(f"nothing is deployed as {name!r}; there is {known}") from None
 
-    def deploy(self, name: str, plugin: Plugin) -> Version:
+    def deploy(self, name: str, plugin: AnyPlugin) -> Version:
         """Let a deployment's jobs from now on be the plugin's.
 
         Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..documents import Output, result_value
 from ..errors import PexecError
-from ..plugin import PluginFunction
+from ..function import PluginFunction
 from ..sandbox.chain import shown
 from .callbacks import report_raised
 from .channel import Shared

@@ -19,10 +19,11 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from ..any_plugin import AnyPlugin
 from ..documents import prepare
 from ..errors import PexecError
+from ..function import PluginFunction
 from ..limits import Limits
-from ..plugin import Plugin, PluginFunction
 from . import awaiting
 from .core import Core
 from .cpus import usable_cpus
@@ -200,7 +201,7 @@ class Pool(Executor):
         weakref.finalize(results, run.leave).atexit = False
         return results
 
-    def deploy(self, name: str, plugin: Plugin) -> Version:
+    def deploy(self, name: str, plugin: AnyPlugin) -> Version:
         """Make a plugin the current version of a deployment, which need not exist yet.
 
         The swap is atomic: the jobs that were submitted before (and the documents that a map has drawn) run on the old
@@ -227,8 +228,8 @@ class Pool(Executor):
         """
         if not isinstance(name, str):
             raise TypeError(f"a deployment's name must be a str, not {name!r}")
-        if not isinstance(plugin, Plugin):
-            raise TypeError(f"only a Plugin can be deployed, not {plugin!r}")
+        if not isinstance(plugin, AnyPlugin):
+            raise TypeError(f"only a Plugin or WasmPlugin can be deployed, not {plugin!r}")
         self._core.check_open()
         version = self._core.deployments.deploy(name, plugin)
         self._core.events.note(PoolEvent("deployment swapped", str(version), version=version))

@@ -11,8 +11,9 @@ import threading
 import weakref
 from collections import OrderedDict
 
+from ..any_plugin import AnyPlugin
+from ..function import PluginFunction
 from ..limits import Limits
-from ..plugin import Plugin, PluginFunction
 from .channel import Kind, Shared
 from .job import Target
 from .version import Version
@@ -34,7 +35,7 @@ class Image:
         users: who needs it, as long as they are about: targets of jobs, and versions of deployments.
     """
 
-    def __init__(self, ident: int, plugin: Plugin, limits: Limits) -> None:
+    def __init__(self, ident: int, plugin: AnyPlugin, limits: Limits) -> None:
         """Capture and publish.
 
         Raises:
@@ -120,7 +121,7 @@ class Publisher:
         domain = function.plugin.domain if self._by_domain else None
         return Target((*image.shared, shared), function, patience_s, domain, version)
 
-    def image(self, plugin: Plugin, bounds: Limits | None) -> Image:
+    def image(self, plugin: AnyPlugin, bounds: Limits | None) -> Image:
         """Return the plugin's published image; whoever needs it for longer than a call adds itself to its users.
 
         Args:
@@ -145,11 +146,11 @@ class Publisher:
                 new.close()
             return image
 
-    def load(self, plugin: Plugin, bounds: Limits | None) -> None:
+    def load(self, plugin: AnyPlugin, bounds: Limits | None) -> None:
         """As `image`, for its errors."""
         self.image(plugin, bounds)
 
-    def hold(self, plugin: Plugin, bounds: Limits | None, user: object) -> None:
+    def hold(self, plugin: AnyPlugin, bounds: Limits | None, user: object) -> None:
         """Keep the plugin's image as long as the user is about."""
         self.image(plugin, bounds).users.add(user)
 

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from ..limits import Limits
-from ..sandbox import MemoryImage, Sandbox
+from ..sandbox import Image, Sandbox, load_image
 from .channel import Kind, Record, read_segment
 
 # Bytes of linear memory of the sandboxes that are kept ready.
@@ -31,7 +31,7 @@ class Sandboxes:
     def __init__(self, receive: Callable[[], bool], on_console: Callable[[int, str], None]) -> None:
         self._receive = receive
         self._on_console = on_console
-        self._images: dict[int, MemoryImage] = {}
+        self._images: dict[int, Image] = {}
         self._maps: dict[int, mmap.mmap] = {}
         self._hosts: dict[int, bytes] = {}
         self._limits: dict[int, Limits] = {}
@@ -91,7 +91,7 @@ class Sandboxes:
                 raise Stale
             self._expect()
         if image not in self._images:
-            self._images[image] = MemoryImage.from_bytes(self._maps[image])
+            self._images[image] = load_image(self._maps[image])
         host = pickle.loads(self._hosts[image]) if image in self._hosts else None
         return Sandbox(self._images[image], limits=self._limits[limits], on_console=self._on_console, host=host)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ..any_plugin import AnyPlugin
+from ..function import PluginFunction
 from ..limits import Limits
-from ..plugin import Plugin, PluginFunction
 from ..sandbox.chain import shown
 from .job import Target
 from .version import Version
@@ -54,7 +55,7 @@ class ThreadPublisher:
             return self._targets.setdefault(key, target)
         return target
 
-    def load(self, plugin: Plugin, bounds: Limits | None) -> None:
+    def load(self, plugin: AnyPlugin, bounds: Limits | None) -> None:
         """Have the plugin captured.
 
         Raises:
@@ -62,7 +63,7 @@ class ThreadPublisher:
         """
         plugin.image(limits=Limits.tightest(self._limits, bounds))
 
-    def hold(self, plugin: Plugin, bounds: Limits | None, user: object) -> None:
+    def hold(self, plugin: AnyPlugin, bounds: Limits | None, user: object) -> None:
         """Nothing is given back, so nothing has to be held."""
 
     def give_back(self) -> list[int]:

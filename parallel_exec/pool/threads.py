@@ -23,8 +23,8 @@ from concurrent.futures import CancelledError
 from queue import SimpleQueue
 
 from ..errors import PexecError
+from ..function import PluginFunction
 from ..limits import Limits
-from ..plugin import PluginFunction
 from ..sandbox import Sandbox
 from . import lifetime
 from .deployment import DeployedFunction, Deployments

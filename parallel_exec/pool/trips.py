@@ -12,7 +12,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..plugin import Plugin, PluginFunction
+from ..function import PluginFunction
+from ..plugin import Plugin
 from ..sandbox.chain import CALLING, MARK, Operation, Source, Stage, chain_name, fits
 from .deployment import DeployedFunction
 
@@ -58,7 +59,7 @@ def check_stage(operation: str, function: object, *, first: bool) -> StageFuncti
         )
     if function.output != "value":
         raise ValueError(f"{operation}({function.name}): the values of a chain are JSON; leave out output=")
-    if function.input != "json" and not first:
+    if function.input == "binary" and not first:
         raise ValueError(f"{operation}({function.name}): only the first stage can have input={function.input!r}")
     if MARK in function.name:
         raise ValueError(f"{operation}(): a function's name cannot have the character {MARK!r}; got {function.name!r}")
@@ -74,7 +75,8 @@ def plan(steps: Sequence[Step]) -> list[Trip]:
 
     def close() -> None:
         if stages or source is Source.DOCUMENT:
-            function = dataclasses.replace(owner, name=chain_name(source, stages), output="bytes")
+            given = owner.input if source is Source.DOCUMENT else "json"
+            function = dataclasses.replace(owner, name=chain_name(source, stages), input=given, output="bytes")
             trips.append(Trip(function, source))
 
     for operation, function, initial in steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..plugin import Plugin
+from ..any_plugin import AnyPlugin
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Version:
 
     deployment: str
     number: int
-    plugin: Plugin
+    plugin: AnyPlugin
 
     def __str__(self) -> str:
         return f"{self.deployment} version {self.number} ({self.plugin.name})"

@@ -2,9 +2,9 @@
 
 An overdue job is told by a word in its mailbox, which the guest looks at (guest/deadline.h). With
 ``Limits(interrupt="epoch")`` the machine code looks as well: at a counter of the wasmtime engine, which is the
-sandbox's own, so that advancing it stops nobody else. A job's deadline is two steps of that counter. The watchdog
-advances it every 10 ms while the job is overdue; a step that comes late, for a job that is over, is at most one and
-does not stop the next job.
+sandbox's own, so that advancing it stops nobody else; a module that is not ours looks nowhere but there. A job's
+deadline is two steps of that counter. The watchdog advances it every 10 ms while the job is overdue; a step that comes
+late, for a job that is over, is at most one and does not stop the next job.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..limits import Limits
-from .instance import UNLIMITED, Instance
-from .mailbox import DEADLINE_OFFSET, pack_deadline
+from .instance import UNLIMITED, LinearMemory
 from .watchdog import Watchdog
 
 _STEPS = 2
@@ -32,7 +31,7 @@ class Deadline:
 
     __slots__ = ("__weakref__", "_epoch", "_fuel", "_is_cpu", "_seconds", "_slot", "_store", "_watchdog", "fuel_used")
 
-    def __init__(self, instance: Instance, limits: Limits) -> None:
+    def __init__(self, instance: LinearMemory, limits: Limits) -> None:
         self._store = instance.store
         self._seconds = limits.time_s
         self._is_cpu = limits.clock == "cpu"
@@ -85,13 +84,14 @@ class Deadline:
         self._watchdog.unregister(self._slot)
 
 
-def _stopper(instance: Instance) -> Callable[[int], None]:
-    address = instance.mailbox + DEADLINE_OFFSET
-    advance = instance.engine.runtime.increment_epoch if instance.engine.epoch else None
+def _stopper(instance: LinearMemory) -> Callable[[int], None]:
+    tell = instance.tell_overdue
+    if not instance.engine.epoch:
+        return tell
+    advance = instance.engine.runtime.increment_epoch
 
     def stop(job: int) -> None:
-        instance.view[address : address + 4] = pack_deadline(job)
-        if advance is not None:
-            advance()
+        tell(job)
+        advance()
 
     return stop

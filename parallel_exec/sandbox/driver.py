@@ -21,6 +21,7 @@ from ..limits import Limits
 from . import outcome
 from .deadline import Deadline
 from .engine import Engine
+from .image_file import changed
 from .instance import Instance, MemoryRefused
 from .mailbox import INPUT_PADDING, Kind, Reply, Request, Status
 from .raw import Trapped
@@ -29,8 +30,6 @@ SourceKind = Literal["auto", "script", "module"]
 Data = bytes | bytearray | memoryview
 
 _OURS = ("engine_start", "engine_freeze")  # exports that run nothing of the plugin's
-_PAGE = 4096
-_ZERO_PAGE = bytes(_PAGE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,20 +176,11 @@ class Driver:
         """Copy linear memory, but for the pages that are all zero."""
         instance = self.instance
         memory = instance.read(0, instance.size())
-        runs: list[tuple[int, int]] = []
-        for start in range(0, len(memory), _PAGE):
-            if memory[start : start + _PAGE] == _ZERO_PAGE:
-                continue
-            if runs and runs[-1][1] == start:
-                runs[-1] = (runs[-1][0], start + _PAGE)
-            else:
-                runs.append((start, start + _PAGE))
-        view = memoryview(memory)
         return Snapshot(
             memory_size=len(memory),
             globals=instance.globals(),
             input_ptr=instance.reply().input_ptr,
-            runs=tuple((start, view[start:end]) for start, end in runs),
+            runs=changed(memory),
         )
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
-"""The compiled engine of this process: QuickJS-ng and our guest code as a wasmtime module that all sandboxes share."""
+"""The wasmtime engines of this process, and the module that is the JavaScript engine: QuickJS-ng and our guest code,
+which all sandboxes share.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,14 @@ import hashlib
 import threading
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import wasmtime
 
 from ..errors import PluginError
 from ..limits import Limits
 from . import artifact
-from .raw import set_max_wasm_stack
+from .raw import set_max_wasm_stack, use_winch
 
 GUEST = Path(__file__).resolve().parent.parent / "guest"
 
@@ -22,9 +24,16 @@ GUEST = Path(__file__).resolve().parent.parent / "guest"
 MAX_WASM_STACK = 13 << 19
 
 
-def make_config(*, epoch: bool = False, metered: bool = False) -> wasmtime.Config:
+Backend = Literal["cranelift", "winch", "pulley"]
+
+
+def make_config(*, epoch: bool = False, metered: bool = False, backend: Backend = "cranelift") -> wasmtime.Config:
     """Return the configuration under which modules of this package are compiled and run (see `Engine`)."""
     config = wasmtime.Config()
+    if backend == "winch":
+        use_winch(config)
+    elif backend == "pulley":
+        config.target = "pulley64"
     config.epoch_interruption = epoch
     config.consume_fuel = metered
     set_max_wasm_stack(config, MAX_WASM_STACK)
@@ -36,15 +45,17 @@ def make_config(*, epoch: bool = False, metered: bool = False) -> wasmtime.Confi
     return config
 
 
-CONFIG_KEY = f"cranelift speed stack={MAX_WASM_STACK} simd wide-arithmetic reservation=4GiB"
+CONFIG_KEY = f"speed stack={MAX_WASM_STACK} simd wide-arithmetic reservation=4GiB"
 
 
 class Engine:
-    """A wasmtime engine and the compiled guest.
+    """A wasmtime engine, and the compiled guest, which is loaded when it is first asked for.
 
     Args:
         epoch: compile in a look at the engine's epoch at every jump back and call (``Limits.interrupt``).
         metered: compile in the counting of instructions (``Limits.fuel``).
+        backend: what compiles: Cranelift; Winch, which is quicker at it, its code slower; or Cranelift for Pulley, an
+            interpreter. The other two are there to be compared (`pexec bench verify`).
 
     Attributes:
         wasm: the guest module's bytes.
@@ -54,13 +65,24 @@ class Engine:
     _shared: ClassVar[dict[bool, Engine]] = {}
     _lock = threading.Lock()
 
-    def __init__(self, *, epoch: bool = False, metered: bool = False) -> None:
+    def __init__(self, *, epoch: bool = False, metered: bool = False, backend: Backend = "cranelift") -> None:
         self.epoch = epoch
         self.metered = metered
-        self.wasm, self.build_id = _read_guest(GUEST / "engine.wasm")
-        self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered))
-        self._config_key = CONFIG_KEY + " epoch" * epoch + " fuel" * metered
-        self.module = self._load(self.wasm, self.build_id)
+        self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered, backend=backend))
+        self._config_key = f"{backend} {CONFIG_KEY}" + " epoch" * epoch + " fuel" * metered
+
+    @property
+    def wasm(self) -> bytes:
+        return _read_guest(GUEST / "engine.wasm")[0]
+
+    @property
+    def build_id(self) -> str:
+        return _read_guest(GUEST / "engine.wasm")[1]
+
+    @cached_property
+    def module(self) -> wasmtime.Module:
+        """The compiled guest."""
+        return self._load(self.wasm, self.build_id)
 
     @cached_property
     def mutable_globals(self) -> frozenset[str]:
@@ -73,7 +95,9 @@ class Engine:
         """Return this process's engine, loading it (or, the first time on a machine, compiling it) on first use."""
         with cls._lock:
             if metered not in cls._shared:
-                cls._shared[metered] = cls(metered=metered)
+                engine = cls(metered=metered)
+                engine.module  # noqa: B018 - loaded here, under the lock
+                cls._shared[metered] = engine
             return cls._shared[metered]
 
     @classmethod

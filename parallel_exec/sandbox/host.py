@@ -6,7 +6,7 @@ import logging
 import struct
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -40,20 +40,71 @@ class _Depth(threading.local):
 _depth = _Depth()
 
 
-class HostCalls:
-    """Serves the host functions of one sandbox.
+class HostRunner:
+    """Runs the host functions of one sandbox.
 
     Attributes:
         busy: a host function is running.
-        raised: the exception, such as Ctrl-C, that a host function ended the job with.
     """
 
     def __init__(self, functions: Mapping[str, HostFunction], limits: Limits) -> None:
         self.busy = False
-        self.raised: BaseException | None = None
         self._functions = functions
         self._limits = limits
         self._failures = 0
+
+    def begin(self) -> None:
+        """Called before each job."""
+        self._failures = 0
+
+    def run(self, name: str, arguments: Sequence[object]) -> object:
+        """Run a host function.
+
+        Raises:
+            TypeError: there is none of this name. What the function raises.
+        """
+        if name not in self._functions:
+            raise TypeError("there is no such host function")
+        if _depth.value:
+            raise PexecError("a plugin that a host function runs cannot call host functions itself")
+        self.busy = True
+        _depth.value = 1
+        try:
+            return self._functions[name](*arguments)
+        finally:
+            _depth.value = 0
+            self.busy = False
+
+    def check_arguments(self, length: int) -> None:
+        """Raise a ValueError if so many bytes of arguments are too many."""
+        if length > self._limits.output_bytes:
+            raise ValueError(f"the arguments exceed Limits.output_bytes={self._limits.output_bytes}")
+
+    def check_result(self, name: str, length: int) -> None:
+        """Raise a RangeError if a result of so many bytes is too large."""
+        if length > self._limits.document_bytes:
+            limit = f"Limits.document_bytes={self._limits.document_bytes}"
+            raise RangeError(f"the result of the host function {name}(), {length} bytes, exceeds {limit}")
+
+    def note_failure(self, name: str, error: Exception) -> None:
+        """Log that a call failed; the first few of each job."""
+        self._failures += 1
+        if self._failures <= _LOGGED_FAILURES:
+            log.error("the host function %s() failed", name, exc_info=error)
+        elif self._failures == _LOGGED_FAILURES + 1:
+            log.error("host functions fail on in this job; that is not logged any more")
+
+
+class HostCalls(HostRunner):
+    """Serves the host functions of one sandbox of JavaScript.
+
+    Attributes:
+        raised: the exception, such as Ctrl-C, that a host function ended the job with.
+    """
+
+    def __init__(self, functions: Mapping[str, HostFunction], limits: Limits) -> None:
+        super().__init__(functions, limits)
+        self.raised: BaseException | None = None
         self._reply: _Reply = (_RESULT, b"null")
 
     def attach(self, instance: Instance, deadline: Deadline) -> None:
@@ -76,8 +127,7 @@ class HostCalls:
         instance.set_function(slot, serve)
 
     def begin(self) -> None:
-        """Called before each job."""
-        self._failures = 0
+        super().begin()
         self._reply = (_RESULT, b"null")
 
     def end(self) -> BaseException | None:
@@ -99,56 +149,41 @@ class HostCalls:
         """Run one call and return its reply. What the guest says is not trusted."""
         name = ""
         try:
-            if len(text) > self._limits.output_bytes:
-                raise ValueError(f"the arguments exceed Limits.output_bytes={self._limits.output_bytes}")
+            self.check_arguments(len(text))
             match decode(text):
-                case [str(name), *arguments] if name in self._functions:
+                case [str(name), *arguments]:
                     pass
                 case _:
                     raise TypeError("there is no such host function")
-            result = self._run(self._functions[name], arguments)
+            result = self.run(name, arguments)
         except Exception as error:
-            self._log(name, error)
+            self.note_failure(name, error)
             return _threw(error)
         try:
             content = orjson.dumps(result)
         except (orjson.JSONEncodeError, RecursionError) as error:
-            self._log(name, error)
+            self.note_failure(name, error)
             return _threw(TypeError(f"the host function {name}() returned what is not JSON"))
-        if len(content) > self._limits.document_bytes:
-            limit = f"Limits.document_bytes={self._limits.document_bytes}"
-            large = RangeError(f"the result of the host function {name}(), {len(content)} bytes, exceeds {limit}")
-            self._log(name, large)
-            return _threw(large)
-        return _RESULT, content
-
-    def _run(self, function: HostFunction, arguments: list[object]) -> object:
-        if _depth.value:
-            raise PexecError("a plugin that a host function runs cannot call host functions itself")
-        self.busy = True
-        _depth.value = 1
         try:
-            return function(*arguments)
-        finally:
-            _depth.value = 0
-            self.busy = False
-
-    def _log(self, name: str, error: Exception) -> None:
-        self._failures += 1
-        if self._failures <= _LOGGED_FAILURES:
-            log.error("the host function %s() failed", name, exc_info=error)
-        elif self._failures == _LOGGED_FAILURES + 1:
-            log.error("host functions fail on in this job; that is not logged any more")
+            self.check_result(name, len(content))
+        except RangeError as error:
+            self.note_failure(name, error)
+            return _threw(error)
+        return _RESULT, content
 
 
 class RangeError(ValueError):
     """A result that is too large; the plugin sees JavaScript's error of this name."""
 
 
-def _threw(error: Exception) -> _Reply:
+def told(error: Exception) -> str:
+    """Return an exception's text as far as a plugin is told it."""
     try:
         message = str(error)[:_MESSAGE_MAX]
     except Exception:
         message = ""
-    message = message.encode("utf-8", "replace").decode()
-    return _THREW, orjson.dumps([type(error).__name__[:100], message])
+    return message.encode("utf-8", "replace").decode()
+
+
+def _threw(error: Exception) -> _Reply:
+    return _THREW, orjson.dumps([type(error).__name__[:100], told(error)])

@@ -3,41 +3,38 @@
 Every job starts from it. An image is data, not code: it belongs to one build of the engine and needs no compilation of
 its own.
 
-The file format (all integers little-endian): magic ``PEXECIMG``, format version (u32), length of the header (u32),
-SHA-256 of everything after it (32 bytes), the header (JSON: engine build id, plugin name, memory size, globals,
-addresses, runs; spaces up to a multiple of 64), and the runs' bytes one after another. Pages that are all zero are not
-stored.
+Its file (`image_file`) begins with ``PEXECIMG``; the header has the engine's build id, the plugin's name, the memory's
+size, globals, addresses and runs. Pages that are all zero are not stored.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import orjson
-
+from ..documents import Input
 from ..errors import PexecError, PluginError
+from ..host import HostFunction
 from ..limits import Limits
+from . import image_file
+from .console import OnConsole
 from .driver import Driver, SourceKind
 from .engine import Engine
 from .instance import MOST_MEMORY, PAGE
+from .javascript import JavaScriptRunner
 from .reset import Plan
+from .runner import Image
 
 MAGIC = b"PEXECIMG"
-VERSION = 1
-_HEAD = struct.Struct("<8s2I32s")
-_ALIGN = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MemoryImage:
-    """Linear memory with a plugin loaded, ready to be copied into an instance.
+class MemoryImage(Image):
+    """Linear memory with a JavaScript plugin loaded, ready to be copied into an instance.
 
     Attributes:
         plugin_name: the plugin's file name, for messages.
@@ -59,6 +56,7 @@ class MemoryImage:
     input_ptr: int
     runs: Sequence[tuple[int, memoryview]]
     plan: Plan = field(init=False, repr=False)
+    input: ClassVar[Input] = "json"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "plan", Plan(self))
@@ -116,21 +114,21 @@ class MemoryImage:
             runs=snapshot.runs,
         )
 
+    def runner(
+        self, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None
+    ) -> JavaScriptRunner:
+        return JavaScriptRunner(self, limits, on_console, host)
+
     def to_bytes(self) -> bytes:
-        """Return the image in its file format."""
-        header = orjson.dumps(
-            {
-                "build_id": self.build_id,
-                "plugin_name": self.plugin_name,
-                "memory_size": self.memory_size,
-                "globals": self.globals,
-                "input_ptr": self.input_ptr,
-                "runs": [(address, len(content)) for address, content in self.runs],
-            }
-        )
-        header += b" " * (-(_HEAD.size + len(header)) % _ALIGN)
-        body = b"".join((header, *(content for _address, content in self.runs)))
-        return _HEAD.pack(MAGIC, VERSION, len(header), hashlib.sha256(body).digest()) + body
+        header = {
+            "build_id": self.build_id,
+            "plugin_name": self.plugin_name,
+            "memory_size": self.memory_size,
+            "globals": self.globals,
+            "input_ptr": self.input_ptr,
+            "runs": [(address, len(content)) for address, content in self.runs],
+        }
+        return image_file.dump(MAGIC, header, (content for _address, content in self.runs))
 
     @classmethod
     def from_bytes(cls, buffer: Any) -> MemoryImage:
@@ -139,35 +137,17 @@ class MemoryImage:
         Raises:
             PluginError: not an image, of another format version or engine build, damaged or cut short.
         """
-        view = memoryview(buffer).cast("B").toreadonly()
-        if len(view) < _HEAD.size or view[:8] != MAGIC:
-            raise PluginError("not a memory image: it does not begin with PEXECIMG")
-        _magic, version, header_size, digest = _HEAD.unpack_from(view)
-        if version != VERSION:
-            raise PluginError(f"a memory image of format version {version}; this release reads version {VERSION}")
-        body = view[_HEAD.size :]
-        if header_size > len(body) or hashlib.sha256(body).digest() != digest:
-            raise PluginError("the memory image is damaged or cut short: its checksum does not match; capture it again")
-        # The checksum is no signature: an image that somebody else made must not reach beyond linear memory either.
-        header = _read_header(bytes(body[:header_size]))
+        found, content = image_file.load(MAGIC, buffer)
+        header = _check_header(found)
         if header["build_id"] != Engine.shared().build_id:
             raise PluginError("the memory image belongs to another build of the engine; capture it again")
-        runs = []
-        position, end = header_size, 0
-        for run in header.pop("runs"):
-            match run:
-                case [int(address), int(length)] if end <= address and 0 < length <= len(body) - position:
-                    runs.append((address, body[position : position + length]))
-                    position, end = position + length, address + length
-                case _:
-                    raise PluginError(f"the memory image has an impossible run: {run}")
         size = header["memory_size"]
-        # The size of the header is not part of what is summed, but then the runs would not end where the body does.
-        if position != len(body) or size % PAGE or not 0 < end <= size <= MOST_MEMORY:
+        runs = image_file.cut(header.pop("runs"), content, size)
+        if size % PAGE or size > MOST_MEMORY or not runs:
             raise PluginError(f"the memory image's runs do not fit its memory of {size} bytes")
         if not 0 <= header["input_ptr"] <= size:
             raise PluginError(f"the memory image's input would go to {header['input_ptr']}, outside its memory")
-        return cls(runs=tuple(runs), **header)
+        return cls(runs=runs, **header)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image to a file, whole or not at all.
@@ -208,11 +188,7 @@ class MemoryImage:
 _HEADER = {"build_id": str, "plugin_name": str, "memory_size": int, "globals": dict, "input_ptr": int, "runs": list}
 
 
-def _read_header(text: bytes) -> dict[str, Any]:
-    try:
-        header = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        header = None
+def _check_header(header: object) -> dict[str, Any]:
     if not isinstance(header, dict) or header.keys() != _HEADER.keys():
         raise PluginError("the memory image's header is not what this release writes")
     for name, kind in _HEADER.items():

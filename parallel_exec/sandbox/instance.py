@@ -1,19 +1,21 @@
-"""One instance of the engine: its store, its linear memory as the host sees it, and the calls into it."""
+"""One instance: its store, its linear memory as the host sees it, and, of the engine's, the calls into it."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import wasmtime
 
 from . import raw
 from .engine import Engine
-from .mailbox import Reply, unpack_reply
+from .mailbox import DEADLINE_OFFSET, Reply, pack_deadline, unpack_reply
 
 PAGE = 65536
 MOST_MEMORY = 4 << 30
 UNLIMITED = 1 << 62
+
+Exports = Mapping[str, object]
 
 
 class MemoryRefused(Exception):
@@ -24,18 +26,27 @@ class MemoryRefused(Exception):
         self.wanted = wanted
 
 
-class Instance:
-    """An instance of the engine module or of a module baked from it; both have the same exports and import nothing.
+class LinearMemory:
+    """An instance's store and its one linear memory. What lies in it is the guest's, and nothing there is trusted.
 
     Attributes:
-        engine: the engine that it belongs to.
+        engine: the engine that the instance belongs to.
         view: linear memory as bytes. It spans the whole reservation of 4 GiB; nothing above `size()` may be touched.
         base: address of linear memory in this process; it never changes.
-        mailbox: address of the mailbox in linear memory.
     """
 
-    def __init__(self, module: wasmtime.Module, *, memory_bytes: int, engine: Engine | None = None) -> None:
-        self.engine = engine = engine or Engine.shared()
+    def __init__(self, engine: Engine, memory_bytes: int, instantiate: Callable[[wasmtime.Store], Exports]) -> None:
+        """Make the instance.
+
+        Args:
+            engine: the engine.
+            memory_bytes: the most that linear memory may have.
+            instantiate: makes the instance in the store that it is given and returns its exports, a memory among them.
+
+        Raises:
+            MemoryRefused: the module's memory is larger than that.
+        """
+        self.engine = engine
         self.store = wasmtime.Store(engine.runtime)
         # What runs before a job is ours.
         if engine.metered:
@@ -44,21 +55,17 @@ class Instance:
             self.store.set_epoch_deadline(UNLIMITED)
         self.store.set_limits(memory_size=memory_bytes, instances=1, memories=1, tables=4)
         try:
-            exports = wasmtime.Instance(self.store, module, []).exports(self.store)
+            self._exports = instantiate(self.store)
         except wasmtime.WasmtimeError as error:
             if "memory" in str(error) and "limit" in str(error):
                 raise MemoryRefused(memory_bytes) from None
             raise
-        memory = exports["memory"]
+        memory = self._exports["memory"]
         assert isinstance(memory, wasmtime.Memory)
-        self._exports = exports
         self._memory = memory
         self.base = ctypes.addressof(memory.data_ptr(self.store).contents)
         self.view = memoryview((ctypes.c_uint8 * MOST_MEMORY).from_address(self.base)).cast("B")
         self._known_size = memory.data_len(self.store)
-        locate = exports["mailbox"]
-        assert isinstance(locate, wasmtime.Func)
-        self.mailbox: int = locate(self.store)
 
     def size(self) -> int:
         """Return the size of linear memory in bytes, as of now."""
@@ -86,6 +93,40 @@ class Instance:
             raise MemoryRefused(size) from None
         self.size()
 
+    def tell_overdue(self, job: int) -> None:
+        """Tell the guest, if it looks anywhere, that job number `job` is overdue. Any thread may call it."""
+
+    def read(self, address: int, length: int) -> bytes:
+        """Copy bytes out of linear memory.
+
+        Raises:
+            ValueError: the range does not lie in linear memory.
+        """
+        if not self.within(address, length):
+            raise ValueError(f"the range {address}+{length} is outside linear memory")
+        return bytes(self.view[address : address + length])
+
+
+class Instance(LinearMemory):
+    """An instance of the engine module or of a module baked from it; both have the same exports and import nothing.
+
+    Attributes:
+        mailbox: address of the mailbox in linear memory.
+    """
+
+    def __init__(self, module: wasmtime.Module, *, memory_bytes: int, engine: Engine | None = None) -> None:
+        def instantiate(store: wasmtime.Store) -> Exports:
+            return wasmtime.Instance(store, module, []).exports(store)
+
+        super().__init__(engine or Engine.shared(), memory_bytes, instantiate)
+        locate = self._exports["mailbox"]
+        assert isinstance(locate, wasmtime.Func)
+        self.mailbox: int = locate(self.store)
+
+    def tell_overdue(self, job: int) -> None:
+        address = self.mailbox + DEADLINE_OFFSET
+        self.view[address : address + 4] = pack_deadline(job)
+
     def bind(self, name: str) -> Callable[[], None]:
         """Return a callable for an export that takes and returns nothing; calling it raises `raw.Trapped` on a trap."""
         function = self._exports[name]
@@ -108,16 +149,6 @@ class Instance:
     def reply(self) -> Reply:
         """Read what the guest says of the last call."""
         return unpack_reply(self.view, self.mailbox)
-
-    def read(self, address: int, length: int) -> bytes:
-        """Copy bytes out of linear memory.
-
-        Raises:
-            ValueError: the range does not lie in linear memory.
-        """
-        if not self.within(address, length):
-            raise ValueError(f"the range {address}+{length} is outside linear memory")
-        return bytes(self.view[address : address + length])
 
     def globals(self) -> dict[str, int]:
         """Return the values of the exported mutable globals, all of them i32 (the shadow stack's pointer)."""

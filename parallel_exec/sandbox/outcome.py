@@ -90,9 +90,7 @@ def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -
         case Status.OUT_OF_MEMORY:
             return out_of_memory(limits, reply.memory_wanted)
         case Status.OUTPUT_TOO_LARGE:
-            return OutputTooLarge(
-                f"a result of {reply.output_len} bytes exceeds Limits.output_bytes={limits.output_bytes}"
-            )
+            return output_too_large(limits, reply.output_len)
         case Status.NO_FUNCTION:
             return PluginError(
                 f"the plugin has no function {function!r}; "
@@ -141,3 +139,8 @@ def out_of_memory(limits: Limits, wanted: int) -> MemoryLimitExceeded:
     """Return the error of a job that asked for more linear memory than its limit."""
     asked = f"{wanted} bytes" if wanted < 0xFFFFFFFF else "more than 3.75 GiB"
     return MemoryLimitExceeded(f"asked for {asked} of memory in all; Limits.memory_bytes={limits.memory_bytes}")
+
+
+def output_too_large(limits: Limits, length: int) -> OutputTooLarge:
+    """Return the error of a job whose result is too large."""
+    return OutputTooLarge(f"a result of {length} bytes exceeds Limits.output_bytes={limits.output_bytes}")

@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Sequence
 from typing import Protocol
 
-from .instance import Instance
+from .instance import Instance, LinearMemory
 
 # Two runs of non-zero bytes this close are one block: a copy costs about 0.2 us to start, or 16 KiB of copying.
 JOIN_GAP = 16 << 10
@@ -40,6 +40,10 @@ class Image(Protocol):
     @property
     def runs(self) -> Sequence[tuple[int, memoryview]]:
         """Non-zero runs, ascending and disjoint: address and bytes."""
+
+
+class EngineImage(Image, Protocol):
+    """What a new instance of the engine needs to know of one."""
 
     @property
     def globals(self) -> dict[str, int]:
@@ -76,7 +80,7 @@ class Plan:
         self._back = self._blocks[-1][1]
         self._end = end - MARGIN
 
-    def apply(self, instance: Instance, high_water: int, stack_low: int = 0) -> None:
+    def apply(self, instance: LinearMemory, high_water: int, stack_low: int = 0) -> None:
         """Make the memory below `high_water` the image's; what lies above it must not have been written.
 
         Args:
@@ -99,7 +103,7 @@ class Plan:
             ctypes.memset(base + self._back, 0, high_water - self._back)
 
 
-def fill_new(instance: Instance, image: Image, plan: Plan) -> None:
+def fill_new(instance: Instance, image: EngineImage, plan: Plan) -> None:
     """Make a new instance of the engine, whose memory above its own data is zero, the image's."""
     fresh = instance.size()
     instance.grow_to(image.memory_size)

@@ -1,7 +1,7 @@
 """Reading and writing the WebAssembly binary format: LEB128 numbers, sections, types, constant expressions.
 
-Only as much as `wizer` needs. A module is read as slices of one buffer, never copied; a `Reader` knows where in the
-module it is, so that an error can name the offset.
+Only as much as `wizer` and `wasm_prepare` need. A module is read as slices of one buffer, never copied; a `Reader`
+knows where in the module it is, so that an error can name the offset.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Parts = list[bytes | memoryview]  # output, joined once at the end
 
 
 class BakeError(ValueError):
-    """A module or memory image that cannot be baked: malformed, truncated, or using what baking does not support."""
+    """A module or memory image that cannot be baked or prepared: malformed, truncated, or not supported."""
 
 
 class SectionId(IntEnum):
@@ -51,26 +51,22 @@ class ExternalKind(IntEnum):
 
 
 # The order in which a module must hold its sections is not that of their ids: two were added later, in between.
-_ORDER: Final = {
-    section: rank
-    for rank, section in enumerate(
-        (
-            SectionId.TYPE,
-            SectionId.IMPORT,
-            SectionId.FUNCTION,
-            SectionId.TABLE,
-            SectionId.MEMORY,
-            SectionId.TAG,
-            SectionId.GLOBAL,
-            SectionId.EXPORT,
-            SectionId.START,
-            SectionId.ELEMENT,
-            SectionId.DATA_COUNT,
-            SectionId.CODE,
-            SectionId.DATA,
-        )
-    )
-}
+SECTION_ORDER: Final = (
+    SectionId.TYPE,
+    SectionId.IMPORT,
+    SectionId.FUNCTION,
+    SectionId.TABLE,
+    SectionId.MEMORY,
+    SectionId.TAG,
+    SectionId.GLOBAL,
+    SectionId.EXPORT,
+    SectionId.START,
+    SectionId.ELEMENT,
+    SectionId.DATA_COUNT,
+    SectionId.CODE,
+    SectionId.DATA,
+)
+_ORDER: Final = {section: rank for rank, section in enumerate(SECTION_ORDER)}
 
 I32: Final = 0x7F
 _REFERENCES: Final = (0x63, 0x64)  # (ref null heap-type), (ref heap-type): a heap type follows

@@ -172,7 +172,7 @@ def test_nothing_of_the_host_is_in_its_memory() -> None:
     try:
         with px.Sandbox(PLUGIN, limits=HURRIED) as sandbox:
             sandbox.call("good", 1)
-            instance = sandbox._instance
+            instance = sandbox._runner._instance
             assert instance is not None
             memory = instance.read(0, instance.size())
     finally:

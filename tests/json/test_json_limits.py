@@ -22,7 +22,7 @@ def sandbox(**limits: float | int | None) -> px.Sandbox:
 def memory_after(box: px.Sandbox, call: Callable[[], object]) -> int:
     """Bytes of linear memory that the instance has after a call, on which it may fail."""
     box.call("identity", 0)
-    instance = box._instance
+    instance = box._runner._instance
     assert instance is not None
     with contextlib.suppress(px.PexecError):
         call()
@@ -169,15 +169,15 @@ def test_what_is_learnt_does_not_grow_without_bound() -> None:
     for function in ("own", "ours"):
         with px.Sandbox(px.Plugin(source), limits=limits) as box:
             box.call(function, 1)
-            instance = box._instance
+            instance = box._runner._instance
             assert instance is not None
-            run, kept = box._run, []
+            run, kept = box._runner._run, []
 
             def note(run: Callable[[], None] = run, kept: list[int] = kept, instance: object = instance) -> None:
                 run()
                 kept.append(instance.reply().heap_used)  # type: ignore[attr-defined]
 
-            box._run = note
+            box._runner._run = note
             assert box.call(function, 10) == 10
             assert box.call(function, count) == count
             used[function] = kept[1] - kept[0]

@@ -329,14 +329,14 @@ def test_a_closed_sandbox_frees_its_functions_and_memory() -> None:
     for _ in range(3):
         sandbox = px.Sandbox(px.Plugin("const f = () => get()", host={"get": get}).image(), host={"get": get})
         assert sandbox.call("f", 0) == 0
-        instance = weakref.ref(sandbox._instance)  # type: ignore[arg-type]
+        instance = weakref.ref(sandbox._runner._instance)  # type: ignore[arg-type]
         sandbox.close()
         gc.collect()
         assert instance() is None
     del sandbox, get
-    from parallel_exec import plugin as plugin_module
+    from parallel_exec import any_plugin
 
-    plugin_module._images._images.clear()
+    any_plugin._images._images.clear()
     gc.collect()
     assert held() is None
 

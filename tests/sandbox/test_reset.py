@@ -40,7 +40,7 @@ def expected_memory(image: px.MemoryImage, size: int) -> bytes:
 
 def assert_reset(sandbox: px.Sandbox, image: px.MemoryImage) -> None:
     """The instance is the image again, or it was dropped."""
-    instance = sandbox._instance
+    instance = sandbox._runner._instance
     if instance is None:
         event("the instance was dropped")
         return

@@ -121,14 +121,14 @@ def test_a_closed_sandbox_refuses() -> None:
 def test_closing_while_armed_by_an_exception() -> None:
     with pytest.raises(px.JobTimeout), px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.1)) as sandbox:
         sandbox.call("spin", -1)
-    assert sandbox._deadline._slot not in Watchdog.shared()._slots
+    assert sandbox._runner._deadline._slot not in Watchdog.shared()._slots
 
 
 def test_a_forgotten_sandbox_gives_its_memory_back() -> None:
     sandbox = px.Sandbox(PLUGIN, limits=px.Limits(time_s=None))
     sandbox.call("spin", 1)
-    assert sandbox._instance is not None
-    slot, store = sandbox._deadline._slot, weakref.ref(sandbox._instance.store)
+    assert sandbox._runner._instance is not None
+    slot, store = sandbox._runner._deadline._slot, weakref.ref(sandbox._runner._instance.store)
     del sandbox
     assert store() is None
     assert slot not in Watchdog.shared()._slots

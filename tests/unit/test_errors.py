@@ -13,6 +13,7 @@ import parallel_exec as px
 LEAVES: dict[type[px.PexecError], type[Exception]] = {
     px.PluginError: ValueError,
     px.JSError: RuntimeError,
+    px.WasmError: RuntimeError,
     px.InvalidDocument: ValueError,
     px.JobTimeout: TimeoutError,
     px.MemoryLimitExceeded: MemoryError,
@@ -27,6 +28,7 @@ def examples() -> list[px.PexecError]:
         px.PexecError("text"),
         px.PluginError("text", file="a.js", line=3, column=7),
         px.PluginError("text"),
+        px.WasmError("text", trapped=True),
         px.JSError("TypeError", "not a function", "    at f (a.js:1:2)\n", file="a.js", line=1, column=2),
         px.JSError("throw", "\ud800 lone, \x00 zero"),
         px.InvalidDocument("text", offset=0),

@@ -1,0 +1,3 @@
+"""`pexec bench verify`: the same signed messages verified natively, in WebAssembly by several runtimes, and in
+JavaScript.
+"""

@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""Build the verification modules: libsecp256k1 and the C files of parallel_exec/modules become
+parallel_exec/modules/verify-*.wasm.
+
+    python -m pip install ziglang==0.17.0 && python scripts/build_modules.py
+
+There is a module for Schnorr signatures, one for ECDSA and one for both; each optimised for speed and for size; and
+each for wasmtime (64 x 64 to 128 bit products: the default way to multiply takes seven times as long) and for
+interpreters, which know WebAssembly's first version only ("mvp"). Sources and compiler are fetched and checked like
+those of the engine (build_guest.py); the cache directory's parallel_exec/modules/ has every module built so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from build_guest import (
+    ZIGLANG,
+    BuildError,
+    Source,
+    build_record,
+    cache_root,
+    fetch,
+    read_built,
+    require_compiler,
+    run_compiler,
+    sha256,
+    unpack,
+    write,
+)
+
+SOURCE = Source(
+    name="electrum-ecc",
+    version="0.0.8",
+    filename="electrum_ecc-0.0.8.tar.gz",
+    sha256="94869a77de28ee79b7f7e974af5c20b392b949905880a8b26504e28202644106",
+    folder="libsecp256k1",  # 0.8.0
+    nested=True,
+)
+
+KINDS = {
+    "schnorr": ("-DVERIFY_SCHNORR",),
+    "ecdsa": ("-DVERIFY_ECDSA",),
+    "both": ("-DVERIFY_SCHNORR", "-DVERIFY_ECDSA"),
+}
+OPTIMISED = {"speed": "-O3", "size": "-Oz"}
+# Windows of 10 bits are tables of 64 KiB, which stay in the processor's cache and which a reset copies in 3 us. The
+# library's default of 15 makes them 1 MiB, and a verification no faster; in an interpreter, where additions are dear,
+# 13 bits save 3 % and more save nothing.
+TARGETS = {
+    "wide": ("-mwide-arithmetic", "-mbulk-memory", "-DECMULT_WINDOW_SIZE=10"),
+    "mvp": ("-mcpu=mvp", "-DUSE_FORCE_WIDEMUL_INT64=1", "-DECMULT_WINDOW_SIZE=13"),
+}
+
+# Verifying takes less than 8 KiB of it. The linker's default of 16 MiB would have to be zeroed after every message.
+STACK_SIZE = 32 * 1024
+
+COMPILE_FLAGS = (
+    "-target",
+    "wasm32-wasi",
+    "-mexec-model=reactor",
+    "-flto",
+    "-DENABLE_MODULE_EXTRAKEYS",
+    "-DENABLE_MODULE_SCHNORRSIG",
+    "-DCOMB_BLOCKS=2",  # with the next one, the smallest table for signing, which the linker leaves out
+    "-DCOMB_TEETH=5",
+    "-DUSE_EXTERNAL_DEFAULT_CALLBACKS",  # ours trap; the library's print
+    "-Wno-unused-function",
+)
+UNITS = ("precomputed_ecmult.c", "precomputed_ecmult_gen.c")  # verify.c includes secp256k1.c
+LINK_FLAGS = (f"-Wl,-z,stack-size={STACK_SIZE}", "-Wl,--strip-all", "-Wl,--gc-sections")
+
+MODULES = Path(__file__).resolve().parent.parent / "parallel_exec" / "modules"
+
+
+def module_names() -> list[str]:
+    """Return the names of all modules."""
+    return ["-".join(parts) for parts in product(KINDS, OPTIMISED, TARGETS)]
+
+
+def flags_of(name: str) -> list[str]:
+    """Return the compiler's flags for a module."""
+    kind, optimised, target = name.split("-")
+    return [*COMPILE_FLAGS, OPTIMISED[optimised], *KINDS[kind], *TARGETS[target]]
+
+
+def inputs_digest(name: str, modules: Path = MODULES) -> str:
+    """Return the hash of everything that decides what a module is."""
+    ours = {path.name: sha256(path.read_bytes()) for path in sorted(modules.glob("*.[ch]"))}
+    return sha256(json.dumps([ours, SOURCE[:5], ZIGLANG, UNITS, flags_of(name), LINK_FLAGS]).encode())
+
+
+def build(name: str, modules: Path = MODULES) -> Path:
+    """Bring a module up to date and return its path.
+
+    Raises:
+        BuildError: sources or compiler cannot be had, or the C does not compile.
+    """
+    inputs = inputs_digest(name, modules)
+    path = modules / f"verify-{name}.wasm"
+    record = path.with_suffix(".txt")
+    if read_built(path, record, inputs) is not None:
+        return path
+    kept = cache_root() / "modules" / f"{inputs}.wasm"
+    wasm = read_built(kept, kept.with_suffix(".txt"), inputs)
+    if wasm is None:
+        wasm = compile_module(name, modules)
+        write(kept, wasm)
+        write(kept.with_suffix(".txt"), build_record(inputs, wasm))
+    write(path, wasm)
+    write(record, build_record(inputs, wasm))
+    return path
+
+
+def compile_module(name: str, modules: Path) -> bytes:
+    """Compile a module."""
+    require_compiler()
+    source = unpack(SOURCE, fetch(SOURCE)) / "src"
+    print(f"compiling verify-{name}", file=sys.stderr, flush=True)
+    units = [modules / "verify.c", *(source / unit for unit in UNITS)]
+    return run_compiler([*flags_of(name), f"-I{source}", *map(str, units), *LINK_FLAGS], f"verify-{name}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = argparse.ArgumentParser(
+        description="Build those of parallel_exec/modules/verify-*.wasm that are out of date."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"by default all: {', '.join(module_names())}")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(module_names()):
+        parser.error(f"there is no module {', '.join(sorted(unknown))}")
+    try:
+        for name in options.names or module_names():
+            print(build(name))
+    except (BuildError, OSError) as error:
+        print(f"build_modules: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
