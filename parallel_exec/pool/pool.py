@@ -144,6 +144,26 @@ class Pool(Executor):
             self._core.add([Job(target, frozen(content), kind, fn.output, None, future)])
         return future
 
+    def stop(self, future: JobFuture) -> None:
+        """Stop a job that `submit` began, as `acall` does when its task is cancelled: one that has not begun is not
+        run, and a worker that goes on running it is killed and replaced, at the cost of nobody else's job. The future
+        then has been cancelled, or fails with `concurrent.futures.CancelledError`. Does nothing to a job that has ended.
+
+        >>> import parallel_exec as px
+        >>> from concurrent.futures import CancelledError
+        >>> endless = px.Plugin("function f() { for (;;); }").function("f")
+        >>> with px.Pool(1) as pool:
+        ...     future = pool.submit(endless, 0)
+        ...     pool.stop(future)
+        ...     try:
+        ...         future.result()
+        ...     except CancelledError:
+        ...         print("stopped")
+        stopped
+        """
+        if not future.cancel():
+            self._core.cancel(future)
+
     def map(  # type: ignore[override]
         self,
         fn: PluginFunction | DeployedFunction,
@@ -242,6 +262,18 @@ class Pool(Executor):
             LookupError: nothing has been deployed under it.
         """
         return self._core.deployments.find(name)
+
+    def undeploy(self, name: str) -> Version:
+        """Take a deployment away. Its jobs so far still run; a `Deployment` that somebody holds goes on as it is, and
+        the memory is given back when nobody does.
+
+        Returns:
+            the version that was current. If the name is deployed again, its versions are numbered on from there.
+
+        Raises:
+            LookupError: nothing is deployed under this name.
+        """
+        return self._core.deployments.remove(name)
 
     def warm_up(self, *functions: PluginFunction | DeployedFunction, timeout: float | None = None) -> None:
         """Return when all workers run and are ready to call the functions, so that no job waits for that later.
