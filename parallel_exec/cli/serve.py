@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import Failure, usage
+from .failures import usage
 from .options import DebugOption, MemoryOption, TimeOption, WorkersOption, make_limits, parse_size, read_secret
 from .startup import ready
 
@@ -82,9 +82,11 @@ async def _serve(options: ServerOptions) -> None:
     stop = asyncio.Event()
     server = await Server.start(options)
 
+    hurries: list[asyncio.Task[None]] = []
+
     def on_signal() -> None:
         if stop.is_set():
-            raise Failure("stopped before what ran had ended")
+            hurries.append(asyncio.create_task(server.stop(0)))
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):

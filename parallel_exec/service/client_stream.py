@@ -55,8 +55,8 @@ def run_stream(
     call = start(feeder.requests(opened))
     try:
         for response in call:
+            feeder.ended([outcome.document for outcome in response.outcomes])
             for outcome in response.outcomes:
-                feeder.ended(outcome.document)
                 if outcome.HasField("failure"):
                     yield Result(outcome.document, outcome.version, from_message(outcome.failure))
                 else:
@@ -106,14 +106,18 @@ class _Feeder:
                     size += len(document.content)
             yield request
 
-    def ended(self, document: int) -> None:
-        """A document's outcome has been taken."""
+    def ended(self, documents: list[int]) -> None:
+        """These documents' outcomes are there."""
         with self._changed:
-            self._taken += 1
-            offset = self._offsets.pop(document, None)
-            if offset is not None and self._segment is not None:
-                self._segment.free(offset)
-            self._changed.notify()
+            self._taken += len(documents)
+            if self._segment is not None:
+                for document in documents:
+                    offset = self._offsets.pop(document, None)
+                    if offset is not None:
+                        self._segment.free(offset)
+            # Not for each: the thread is woken for several documents at once, and they travel together.
+            if self._drawn - self._taken <= self._window // 2:
+                self._changed.notify()
 
     def stop(self) -> None:
         """Draw no more, and give the shared memory back."""

@@ -29,6 +29,10 @@ MOST_BYTES = 32 << 20
 # Bytes of outcomes in a response, unless a single one is larger.
 RESPONSE_BYTES = 1 << 20
 
+# With so many documents in flight, outcomes wait a little for others: a response costs as much as a small job.
+MANY = 16
+LINGER_S = 0.001
+
 Read = Callable[[Any], bytes]
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -141,6 +145,8 @@ class Stream:
 
     async def _answer(self, context: Context) -> None:
         while True:
+            if self._held >= MANY and not self._exhausted:
+                await asyncio.sleep(LINGER_S)
             outcomes, documents, size = self._take()
             if outcomes:
                 await context.write(messages.StreamResponse(outcomes=outcomes))
