@@ -152,9 +152,7 @@ def stream(
     unordered: Annotated[
         bool, typer.Option("--unordered", help="Print results as they come, each after its document's number.")
     ] = False,
-    window: Annotated[
-        int, typer.Option("--window", metavar="N", help="Most documents on their way at a time.")
-    ] = 256,
+    window: Annotated[int, typer.Option("--window", metavar="N", help="Most documents on their way at a time.")] = 256,
     shm: SharedOption = False,
     time_limit: TimeOption = None,
     memory_limit: MemoryOption = None,
@@ -200,7 +198,7 @@ def stream(
 
 def _connect(server: str, token_file: str | None, tls_ca: str | None) -> Client:
     if not server:
-        raise usage("--server is needed, or the variable PEXEC_SERVER: what `pexec serve` printed, such as 127.0.0.1:4000")
+        raise usage("--server, or the variable PEXEC_SERVER, is needed: the address that `pexec serve` printed")
     token = None if token_file is None else read_secret(token_file, "--token-file").decode(errors="replace").strip()
     certificates = None if tls_ca is None else read_secret(tls_ca, "--tls-ca")
 

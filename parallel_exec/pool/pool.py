@@ -147,7 +147,7 @@ class Pool(Executor):
     def stop(self, future: JobFuture) -> None:
         """Stop a job that `submit` began, as `acall` does when its task is cancelled: one that has not begun is not
         run, and a worker that goes on running it is killed and replaced, at the cost of nobody else's job. The future
-        then has been cancelled, or fails with `concurrent.futures.CancelledError`. Does nothing to a job that has ended.
+        then has been cancelled, or fails with `concurrent.futures.CancelledError`. A job that has ended is left alone.
 
         >>> import parallel_exec as px
         >>> from concurrent.futures import CancelledError

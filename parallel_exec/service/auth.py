@@ -21,7 +21,7 @@ def bearer(token: str) -> tuple[str, str]:
     return KEY, f"Bearer {token}"
 
 
-class TokenCheck(grpc.aio.ServerInterceptor):
+class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Lets calls through whose metadata carries the token, and those of the health service.
 
     Args:
@@ -46,5 +46,5 @@ class TokenCheck(grpc.aio.ServerInterceptor):
         return self._refusal
 
 
-async def _refuse(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+async def _refuse(_request: Any, context: Any) -> None:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong")

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
 import grpc
 
+from ..arrays import JSON, pack
 from ..documents import Output, encode, result_value
 from ..errors import PexecError
 from ..limits import Limits
-from ..pool.mapping import Errors
 from ..plugin import Plugin
-from ..arrays import JSON, pack
+from ..pool.mapping import Errors
 from . import messages, wire
 from .auth import bearer
 from .client_stream import run_stream
-from .failures import from_call
+from .failures import ServiceError, from_call
 from .shm import Segment
 from .values import Deployed, Result, ServiceStats
 
@@ -148,6 +149,29 @@ class Client:
             reply = self._execute(call, messages.Document(content=bytes(content)))
         return result_value(JSON, reply.result, output)
 
+    def submit(self, name: str, function: str, document: Any, *, limits: Limits | None = None) -> Future[bytes]:
+        """Run a function on one document; return the future of its result, which is JSON text. Arguments as of
+        `execute`. The future fails with what `execute` raises; once submitted it cannot be cancelled.
+        """
+        call = self._make_call(name, function, False, limits)
+        request = messages.ExecuteRequest(
+            call=call, document=messages.Document(content=bytes(_content(document, False)))
+        )
+        future: Future[bytes] = Future()
+        future.set_running_or_notify_cancel()
+
+        def ended(reply: Any) -> None:
+            try:
+                future.set_result(reply.result().result)
+            except grpc.RpcError as error:
+                future.set_exception(from_call(error))
+            except BaseException as error:  # the connection was closed, and with it the call cancelled
+                future.set_exception(ServiceError(f"the call was given up: {error}", code="CANCELLED"))
+
+        method = self._method("Execute", messages.ExecuteRequest, messages.ExecuteResponse)
+        method.future(request, timeout=self._timeout_s, metadata=self._metadata).add_done_callback(ended)
+        return future
+
     def stream(
         self,
         name: str,
@@ -212,18 +236,16 @@ class Client:
         return {"deployment": name, "function": function, "binary": binary, "limits": bounds}
 
     def _execute(self, call: dict[str, Any], document: Any) -> Any:
-        return self._call(
-            "Execute", messages.ExecuteRequest(call=call, document=document), messages.ExecuteResponse
-        )
+        return self._call("Execute", messages.ExecuteRequest(call=call, document=document), messages.ExecuteResponse)
 
     def _call(self, method: str, request: Any, reply: Any) -> Any:
-        call: Callable[..., Any] = self._channel.unary_unary(
-            f"/{messages.SERVICE}/{method}", type(request).SerializeToString, reply.FromString
-        )
         try:
-            return call(request, timeout=self._timeout_s, metadata=self._metadata)
+            return self._method(method, type(request), reply)(request, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_call(error) from None
+
+    def _method(self, name: str, request: Any, reply: Any) -> Any:
+        return self._channel.unary_unary(f"/{messages.SERVICE}/{name}", request.SerializeToString, reply.FromString)
 
 
 def _content(document: Any, binary: bool) -> bytes | bytearray | memoryview:

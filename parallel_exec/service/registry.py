@@ -70,7 +70,8 @@ class Registry:
             if name in self._entries:
                 raise ServiceError(f"{name!r} is deployed already; swap it", code="ALREADY_EXISTS")
             if len(self._entries) >= self._most:
-                raise ServiceError(f"there are {self._most} deployments, the most there may be", code="RESOURCE_EXHAUSTED")
+                text = f"there are {self._most} deployments, the most there may be"
+                raise ServiceError(text, code="RESOURCE_EXHAUSTED")
             return self._deploy(name, plugin, listed)
 
     def swap(self, name: str, plugin: Plugin, expected: int) -> Entry:
@@ -139,9 +140,7 @@ class Registry:
                 text = f"calls came with {MOST_LIMITS} different limits so far; use one of those"
                 raise ServiceError(text, code="RESOURCE_EXHAUSTED")
             self._called_with.add(limits)
-        return entry.deployment.function(
-            name, input="binary" if call.binary else "json", output="bytes", limits=limits
-        )
+        return entry.deployment.function(name, input="binary" if call.binary else "json", output="bytes", limits=limits)
 
     def _load(self, plugin: Plugin) -> list[str]:
         """Capture the plugin's image, which the pool then finds captured, and return its functions."""

@@ -135,7 +135,7 @@ class Servicer:
         if isinstance(problem, WorkerCrashed) and problem.function is None:
             self.broken.set()  # no job's worker: the pool itself
         context.set_trailing_metadata(to_metadata(problem))
-        await context.abort(code_of(problem), cut(str(problem)))
+        return await context.abort(code_of(problem), cut(str(problem)))  # raises
 
 
 def _serialize(message: Any) -> bytes:

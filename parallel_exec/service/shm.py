@@ -1,4 +1,4 @@
-"""Documents in shared memory, for a client on the server's machine: a segment of the client's, and how a server reads it.
+"""Documents in shared memory, for a client on the server's machine: the client's segment, and how a server reads it.
 
 ::
 
@@ -11,6 +11,7 @@ The server reads and does not map: a mapped file that its owner cuts short kills
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -138,10 +139,8 @@ class Segment:
             self._remove()
 
     def _remove(self) -> None:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{FOLDER}/{self._name}")
-        except FileNotFoundError:
-            pass
         os.close(self._fd)
         self._fd = -1
 
