@@ -156,7 +156,9 @@ async def _consume(
         say(f"Redis is lost: {why}; going on when it is there again", "warning")
 
     stream, group, name = names
-    consumer = Consumer(RedisQueue(url, stream=stream, group=group, consumer=name, on_lost=lost), submit, options)
+    queue = RedisQueue(url, stream=stream, group=group, consumer=name, on_lost=lost)
+    await queue.open()
+    consumer = Consumer(queue, submit, options)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -29,6 +29,9 @@ class Client:
     Errors of plugins and documents are those of a pool in this process: `JSError`, `InvalidDocument`, `JobTimeout` and
     so on. Whatever else keeps a call from being answered is a `ServiceError`.
 
+    Attributes:
+        address: what it connects to.
+
     Args:
         address: ``host:port`` or ``unix:path``.
         token: what the server wants its callers to know.
@@ -55,6 +58,7 @@ class Client:
         timeout_s: float | None = None,
         message_bytes: int = 128 << 20,
     ) -> None:
+        self.address = address
         options = [
             ("grpc.max_receive_message_length", message_bytes),
             ("grpc.max_send_message_length", -1),  # it is the server that bounds it

@@ -86,7 +86,7 @@ class Consumer:
     """Runs entries of a queue until it is told to stop.
 
     Args:
-        queue: where they come from.
+        queue: where they come from; open. It is closed when `run` returns.
         submit: begins a job on a document, and returns the future of its result as bytes.
         options: how.
 
@@ -115,7 +115,6 @@ class Consumer:
         Raises:
             QueueError: Redis refuses. WorkerCrashed: the pool is broken.
         """
-        await self._queue.open()
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(each()) for each in (self._read, self._claim, self._retry, self._settle)
         ]

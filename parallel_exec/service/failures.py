@@ -63,17 +63,17 @@ def to_message(error: PexecError, document: int | None = None) -> Any:
     """
     failure = messages.Failure(
         error=type(error).__name__,
-        message=_clean(str(error.args[0])) if error.args else "",
-        plugin=_clean(error.plugin or ""),
-        function=_clean(error.function or ""),
+        message=str(error.args[0]) if error.args else "",
+        plugin=error.plugin or "",
+        function=error.function or "",
         document=document,
         code=code_of(error).value[0],
     )
     if isinstance(error, JSError):
-        failure.js_name, failure.js_message = _clean(error.name), _clean(error.message)
-        failure.js_stack = _clean(error.js_stack)
+        failure.js_name, failure.js_message = error.name, error.message
+        failure.js_stack = error.js_stack
     if isinstance(error, JSError | PluginError) and error.file is not None:
-        failure.file = _clean(error.file)
+        failure.file = error.file
         # What a plugin says of itself: any number.
         failure.line, failure.column = (min(max(n or 0, 0), 2**32 - 1) for n in (error.line, error.column))
     if isinstance(error, InvalidDocument) and error.offset is not None:
@@ -131,8 +131,3 @@ def cut(text: str, most: int = _SHORT) -> str:
     """Return a text of at most so many bytes of UTF-8."""
     encoded = text.encode()
     return text if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "..."
-
-
-def _clean(text: str) -> str:
-    # A JavaScript string may have halves of surrogate pairs, which neither UTF-8 nor protobuf has.
-    return text.encode(errors="backslashreplace").decode()

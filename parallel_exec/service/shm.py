@@ -106,11 +106,12 @@ class Segment:
     def put(self, content: bytes | bytearray | memoryview) -> int | None:
         """Lay bytes down and return their offset; None: there is no room before something is freed."""
         length = len(content)
-        start = self._place(length)
+        room = length or 1  # so that no two have one offset
+        start = self._place(room)
         if start is None:
             return None
         self._map[start : start + length] = content
-        place = [start, start + length, 1]
+        place = [start, start + room, 1]
         self._used.append(place)
         self._by_offset[start] = place
         return start
@@ -125,12 +126,11 @@ class Segment:
         if not self._used:
             return 0 if length <= self.size else None
         first, last = self._used[0][0], self._used[-1][1]
-        # An empty document takes a byte's room, so that no two have one offset.
         if first < last:
-            if max(length, 1) <= self.size - last:
+            if length <= self.size - last:
                 return last
-            return 0 if length < first else None
-        return last if length < first - last else None
+            return 0 if length <= first else None
+        return last if length <= first - last else None
 
     def close(self) -> None:
         """Give the memory back and remove the file. Calling it again does nothing."""

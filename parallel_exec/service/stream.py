@@ -23,8 +23,10 @@ from ..pool import DeployedFunction, JobFuture, Pool
 from . import messages
 from .failures import ServiceError, to_message
 
-# Documents and bytes of documents that a stream holds at most, unless a single document is larger.
+# Documents that a stream holds at most, and at first; bytes of documents and of as many results as those so far, unless
+# FIRST_DOCUMENTS are more.
 MOST_DOCUMENTS = 1024
+FIRST_DOCUMENTS = 16
 MOST_BYTES = 32 << 20
 # Bytes of outcomes in a response, unless a single one is larger.
 RESPONSE_BYTES = 1 << 20
@@ -67,7 +69,9 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self._next = 0
         self._held = 0  # documents in flight, or ended and not written
-        self._held_bytes = 0
+        self._held_bytes = 0  # of their documents
+        self._answered = 0
+        self._result_bytes = 0  # of an outcome, on average of the last ones
         self._items: deque[_Item] = deque()  # in order
         self._loose: set[_Item] = set()  # if order does not matter
         self._ended: deque[_Item] = deque()  # of those, the ones that have ended
@@ -105,11 +109,20 @@ class Stream:
                     content, problem = self._read(document), None
                 except PexecError as error:
                     content, problem = b"", error
-                while self._held >= self._window or (self._held and self._held_bytes + len(content) > MOST_BYTES):
+                while not self._has_room(len(content)):
                     self._room.clear()
                     await self._room.wait()
                 self._submit(content, problem)
             request = await context.read()
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a document of this size may be taken. What results will be like is known when there have been some."""
+        if self._held < FIRST_DOCUMENTS:
+            return not self._held or self._held_bytes + size <= MOST_BYTES
+        likely = self._held * self._result_bytes
+        # With each result two documents more, so that a plugin that returns much is known before much is in flight.
+        known = FIRST_DOCUMENTS + 2 * self._answered
+        return self._held < min(self._window, known) and self._held_bytes + size + likely <= MOST_BYTES
 
     def _submit(self, content: bytes, problem: PexecError | None) -> None:
         if problem is None:
@@ -152,6 +165,7 @@ class Stream:
                 await context.write(messages.StreamResponse(outcomes=outcomes))
                 self._held -= documents
                 self._held_bytes -= size
+                self._answered += documents
                 self._room.set()
             elif self._exhausted and not self._held:
                 return
@@ -174,7 +188,9 @@ class Stream:
                 self._loose.discard(item)
             outcome = _outcome(item)
             outcomes.append(outcome)
-            of_results += len(outcome.result) if outcome.HasField("result") else 1000
+            of_result = outcome.ByteSize()
+            of_results += of_result
+            self._result_bytes += (of_result - self._result_bytes) // 8
             size += item.size
         return outcomes, len(outcomes), size
 
