@@ -116,10 +116,10 @@ class Stream:
             request = await context.read()
 
     def _has_room(self, size: int) -> bool:
-        """Whether a document of this size may be taken. What results will be like is known when there have been some."""
+        """Whether a document of this size may be taken."""
         if self._held < FIRST_DOCUMENTS:
             return not self._held or self._held_bytes + size <= MOST_BYTES
-        likely = self._held * self._result_bytes
+        likely = self._held * self._result_bytes  # known when there have been some
         # With each result two documents more, so that a plugin that returns much is known before much is in flight.
         known = FIRST_DOCUMENTS + 2 * self._answered
         return self._held < min(self._window, known) and self._held_bytes + size + likely <= MOST_BYTES

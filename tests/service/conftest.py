@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("grpc", reason="pip install parallel_exec[service]")
+import redis
 
 from parallel_exec.service import Client
 
@@ -129,14 +128,11 @@ class RedisServer:
         self._popen.communicate()
 
     def client(self) -> Any:
-        import redis
-
         return redis.Redis.from_url(self.url)
 
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
-    pytest.importorskip("redis", reason="pip install parallel_exec[redis]")
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed; on Debian and Ubuntu: apt-get install redis-server")
     folder = tmp_path / "redis"

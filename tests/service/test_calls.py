@@ -67,7 +67,7 @@ def test_names_and_versions_that_are_refused(client, name):
 
 
 def test_a_plugin_that_cannot_be_loaded_changes_nothing(client, name):
-    with pytest.raises(px.PluginError, match="broken.js: ") as broken:
+    with pytest.raises(px.PluginError, match=r"broken\.js: ") as broken:
         client.swap(name, px.Plugin("function f( {", name="broken.js"))
     assert (broken.value.file, broken.value.line) == ("broken.js", 1)
     assert client.execute(name, "double", 4) == 8

@@ -160,7 +160,7 @@ def workers_of(process: Any) -> list[Any]:
 
 
 def test_an_entry_that_kills_its_worker_is_given_up(consume, redis_server):
-    """The test plays the plugin that kills, for no plugin can: an entry that never ends is running when a worker dies."""
+    """No plugin can do that, so the test kills the worker that runs it."""
     redis = redis_server.client()
     process = consume("--deliveries", "2", "--time-limit", "300")
     poison, *_ = put(redis, [{"n": 1, "steps": 1e15}])

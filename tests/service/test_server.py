@@ -18,7 +18,8 @@ from parallel_exec.cli.main import dispatch
 from parallel_exec.service import Client, ServerOptions, ServiceError, messages
 
 PLUGIN = px.Plugin(
-    "function double(x) { return 2 * x } function wait(n) { let x = 0; for (let i = 0; i < n; i++) x = (x + i) % 7; return n }"
+    "function double(x) { return 2 * x }"
+    "function wait(n) { let x = 0; for (let i = 0; i < n; i++) x = (x + i) % 7; return n }"
 )
 SERVING = health_pb2.HealthCheckResponse.SERVING
 

@@ -36,8 +36,20 @@ def test_what_is_read(file):
 
 @pytest.mark.parametrize(
     "handle",
-    ["", NAME, "shm://", "shm://pexec-", f"shm://x{NAME}", f"shm://../shm/{NAME}", f"shm://{NAME}/../../../etc/passwd"]
-    + [f"shm://{NAME}x", f"shm://{NAME.upper()}", f"shm:///dev/shm/{NAME}", f"shm://{NAME}\n", f"file://{NAME}"],
+    [
+        "",
+        NAME,
+        "shm://",
+        "shm://pexec-",
+        f"shm://x{NAME}",
+        f"shm://{NAME}x",
+        f"shm://{NAME}\n",
+        f"shm://{NAME.upper()}",
+        f"shm:///dev/shm/{NAME}",
+        f"shm://../shm/{NAME}",
+        f"shm://{NAME}/../../../etc/passwd",
+        f"file://{NAME}",
+    ],
 )
 def test_handles_that_are_none(file, handle):
     with pytest.raises(px.InvalidDocument, match="a handle is shm://pexec- and 32 hex digits"):
@@ -79,7 +91,7 @@ def test_a_server_refuses_them_too_and_goes_on(client, file):
     client.deploy("shm", px.Plugin("const f = x => x"))
     for shared in ({"handle": "shm://x", "length": 1}, {"handle": SCHEME + NAME, "length": 1 << 62}):
         call = {"deployment": "shm", "function": "f"}
-        with pytest.raises(px.InvalidDocument, match="a handle is|at most"):
+        with pytest.raises(px.InvalidDocument, match=r"a handle is|at most"):
             client._execute(call, messages.Document(shared=shared))
     assert client.execute("shm", "f", 5, shared=True) == 5
     client.undeploy("shm")
@@ -91,7 +103,7 @@ def test_a_segment_holds_what_was_not_freed():
     with Segment(1000) as segment:
         held: deque[tuple[int, bytes]] = deque()
         refusals = 0
-        for _ in range(3000):
+        for _ in range(1000):
             content = chance.randbytes(chance.choice([0, 1, 10, 200, 400]))
             offset = segment.put(content)
             if offset is None:

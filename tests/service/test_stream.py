@@ -110,7 +110,7 @@ def test_a_client_that_leaves_stops_what_runs_for_it(client, name):
     assert raised[0].code == "CANCELLED"
     while client.stats().calls:
         pass
-    assert list(client.stream(name, "double", [1]))[0].value == 2  # long before the limit of 20 s
+    assert next(client.stream(name, "double", [1])).value == 2  # long before the limit of 20 s
 
 
 def test_a_swap_in_the_middle(client):
