@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -28,6 +28,7 @@ from .core import Core
 from .cpus import usable_cpus
 from .deployment import DeployedFunction, Deployment
 from .events import Events, OnEvent, PoolEvent
+from .feed import Feed
 from .future import JobFuture
 from .job import Job, frozen
 from .mapping import Errors, Map, check_window
@@ -219,6 +220,34 @@ class Pool(Executor):
         # A generator that is dropped before its first step runs nothing at its end.
         weakref.finalize(results, run.leave).atexit = False
         return results
+
+    def feed(
+        self, fn: PluginFunction | DeployedFunction, *, ordered: bool = True, notify: Callable[[], object]
+    ) -> Feed:
+        """Return a map whose documents are handed in as they come, for servers and event loops: neither `Feed.put` nor
+        `Feed.results` waits.
+
+        Args:
+            fn: what ``plugin.function(name)`` or ``pool.deployment(name).function(name)`` gave.
+            ordered: whether the results come in the documents' order, or as they are there.
+            notify: called by another thread when there may be results; it should be quick.
+
+        Raises:
+            TypeError: `fn` is not a plugin's function. RuntimeError, WorkerCrashed: as of `submit`.
+
+        >>> import threading
+        >>> import parallel_exec as px
+        >>> double = px.Plugin("const double = x => 2 * x").function("double")
+        >>> there = threading.Event()
+        >>> with px.Pool(1) as pool, pool.feed(double, notify=there.set) as feed:
+        ...     feed.put([21])
+        ...     _ = there.wait()
+        ...     list(feed.results())
+        [Fed(document=0, version=None, value=42)]
+        """
+        _check_function(fn)
+        self._core.check_open()
+        return Feed(self._core, fn, ordered=ordered, notify=notify)
 
     def deploy(self, name: str, plugin: Plugin) -> Version:
         """Make a plugin the current version of a deployment, which need not exist yet.
