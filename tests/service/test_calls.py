@@ -103,11 +103,10 @@ def test_a_failure_is_the_same_error_as_in_a_pool(client, name, shared):
     with pytest.raises(px.InvalidDocument) as invalid:
         client.execute(name, "double", b"[1,", shared=shared)
     assert invalid.value.offset == 3
-    limits = px.Limits(time_s=0.2, memory_bytes=32 << 20, output_bytes=1000)
-    for function, document, error_class in (
-        ("spin", 0, px.JobTimeout),
-        ("eat", 0, px.MemoryLimitExceeded),
-        ("long", 2000, px.OutputTooLarge),
+    for function, document, error_class, limits in (
+        ("spin", 0, px.JobTimeout, px.Limits(time_s=0.2)),
+        ("eat", 0, px.MemoryLimitExceeded, px.Limits(memory_bytes=32 << 20)),
+        ("long", 2000, px.OutputTooLarge, px.Limits(output_bytes=1000)),
     ):
         with pytest.raises(error_class, match=rf"tools.js: {function}\(\): "):
             client.execute(name, function, document, limits=limits, shared=shared)
