@@ -20,7 +20,7 @@ from .interrupt import Terminated, install
 from .options import DebugOption
 from .startup import begin, ready
 
-COMMANDS = ("run", "bench", "profile", "plugin", "cache")
+COMMANDS = ("run", "serve", "client", "consume", "bench", "profile", "plugin", "cache")
 
 
 def make_app(arguments: Sequence[str] = ()) -> typer.Typer:

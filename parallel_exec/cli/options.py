@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import Debug, Failure, usage
+from .failures import Debug, Failure, os_failure, usage
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -86,6 +86,19 @@ def make_limits(memory: str | None, time_s: float | None, *, pinned: bool = Fals
     except ValueError as error:
         text = str(error).replace("Limits.memory_bytes", "--memory-limit").replace("Limits.time_s", "--time-limit")
         raise usage(text.replace(" above 0, or None;", " above 0;")) from None
+
+
+def read_secret(path: str, option: str) -> bytes:
+    """Return the content of a small file that an option names.
+
+    Raises:
+        Failure: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 20)
+    except OSError as error:
+        raise os_failure(f"{option}: cannot read {path}", error) from None
 
 
 def count_workers(workers: int | None) -> int:

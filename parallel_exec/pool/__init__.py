@@ -2,6 +2,7 @@
 
 from .deployment import DeployedFunction, Deployment
 from .events import PoolEvent
+from .feed import Fed, Feed
 from .future import JobFuture
 from .par_iter import ParIter
 from .pool import Pool
@@ -12,6 +13,8 @@ __all__ = [
     "DeployedFunction",
     "Deployment",
     "Distribution",
+    "Fed",
+    "Feed",
     "JobCounts",
     "JobFuture",
     "ParIter",

@@ -126,6 +126,7 @@ class Deployments:
         self._published = published
         self._forget = forget
         self._deployments: dict[str, Deployment] = {}
+        self._numbers: dict[str, int] = {}  # of the last version of each name, also of those that were removed
         self._lock = threading.Lock()
 
     def target(self, function: PluginFunction | DeployedFunction) -> Target:
@@ -159,15 +160,28 @@ class Deployments:
         self._publisher.load(plugin, plugin.limits)
         with self._lock:
             deployment = self._deployments.get(name)
-            number = 1 if deployment is None else deployment.version.number + 1
+            number = self._numbers.get(name, 0) + 1
             release = Release(Version(name, number, plugin), self._publish)
             self._publisher.hold(plugin, plugin.limits, release)
+            self._numbers[name] = number
             if deployment is None:
                 self._deployments[name] = Deployment(name, self, release)
             else:
                 deployment.release = release  # the swap
         self._give_back()
         return release.version
+
+    def remove(self, name: str) -> Version:
+        """Forget a deployment and return the version that was current.
+
+        Raises:
+            LookupError: there is none of this name.
+        """
+        with self._lock:
+            version = self.find(name).version
+            del self._deployments[name]
+        self._give_back()
+        return version
 
     def _publish(self, function: PluginFunction, version: Version | None = None) -> Target:
         target = self._publisher.publish(function, version)

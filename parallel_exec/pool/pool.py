@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -29,6 +29,7 @@ from .core import Core
 from .cpus import usable_cpus
 from .deployment import DeployedFunction, Deployment
 from .events import Events, OnEvent, PoolEvent
+from .feed import Feed
 from .future import JobFuture
 from .job import Job, frozen
 from .mapping import Errors, Map, check_window
@@ -145,6 +146,26 @@ class Pool(Executor):
             self._core.add([Job(target, frozen(content), kind, fn.output, None, future)])
         return future
 
+    def stop(self, future: JobFuture) -> None:
+        """Stop a job that `submit` began, as `acall` does when its task is cancelled: one that has not begun is not
+        run, and a worker that goes on running it is killed and replaced, at the cost of nobody else's job. The future
+        then has been cancelled, or fails with `concurrent.futures.CancelledError`. A job that has ended is left alone.
+
+        >>> import parallel_exec as px
+        >>> from concurrent.futures import CancelledError
+        >>> endless = px.Plugin("function f() { for (;;); }").function("f")
+        >>> with px.Pool(1) as pool:
+        ...     future = pool.submit(endless, 0)
+        ...     pool.stop(future)
+        ...     try:
+        ...         future.result()
+        ...     except CancelledError:
+        ...         print("stopped")
+        stopped
+        """
+        if not future.cancel():
+            self._core.cancel(future)
+
     def map(  # type: ignore[override]
         self,
         fn: PluginFunction | DeployedFunction,
@@ -201,6 +222,34 @@ class Pool(Executor):
         weakref.finalize(results, run.leave).atexit = False
         return results
 
+    def feed(
+        self, fn: PluginFunction | DeployedFunction, *, ordered: bool = True, notify: Callable[[], object]
+    ) -> Feed:
+        """Return a map whose documents are handed in as they come, for servers and event loops: neither `Feed.put` nor
+        `Feed.results` waits.
+
+        Args:
+            fn: what ``plugin.function(name)`` or ``pool.deployment(name).function(name)`` gave.
+            ordered: whether the results come in the documents' order, or as they are there.
+            notify: called by another thread when there may be results; it should be quick.
+
+        Raises:
+            TypeError: `fn` is not a plugin's function. RuntimeError, WorkerCrashed: as of `submit`.
+
+        >>> import threading
+        >>> import parallel_exec as px
+        >>> double = px.Plugin("const double = x => 2 * x").function("double")
+        >>> there = threading.Event()
+        >>> with px.Pool(1) as pool, pool.feed(double, notify=there.set) as feed:
+        ...     feed.put([21])
+        ...     _ = there.wait()
+        ...     list(feed.results())
+        [Fed(document=0, version=None, value=42)]
+        """
+        _check_function(fn)
+        self._core.check_open()
+        return Feed(self._core, fn, ordered=ordered, notify=notify)
+
     def deploy(self, name: str, plugin: AnyPlugin) -> Version:
         """Make a plugin the current version of a deployment, which need not exist yet.
 
@@ -243,6 +292,18 @@ class Pool(Executor):
             LookupError: nothing has been deployed under it.
         """
         return self._core.deployments.find(name)
+
+    def undeploy(self, name: str) -> Version:
+        """Take a deployment away. Its jobs so far still run; a `Deployment` that somebody holds goes on as it is, and
+        the memory is given back when nobody does.
+
+        Returns:
+            the version that was current. If the name is deployed again, its versions are numbered on from there.
+
+        Raises:
+            LookupError: nothing is deployed under this name.
+        """
+        return self._core.deployments.remove(name)
 
     def warm_up(self, *functions: PluginFunction | DeployedFunction, timeout: float | None = None) -> None:
         """Return when all workers run and are ready to call the functions, so that no job waits for that later.

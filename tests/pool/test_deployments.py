@@ -251,3 +251,29 @@ def test_many_functions_are_published_and_given_back(tools: Any) -> None:
         for number in range(rounds):
             assert pool.submit(plugin(number, filler=200_000).function("f"), 0).result() == [number, 0]
         assert opened() - base <= publisher.KEPT_IMAGE_BYTES + (4 << 20)
+
+
+def test_a_deployment_that_is_taken_away() -> None:
+    with Pool(1) as pool:
+        pool.deploy("d", plugin(1))
+        function = pool.deployment("d").function("f")
+        before = pool.submit(function, 0)
+        assert str(pool.undeploy("d")) == "d version 1 (p1.js)"
+        assert before.result() == [1, 0] and pool.submit(function, 1).result() == [1, 1]
+        with pytest.raises(LookupError, match="nothing is deployed as 'd'"):
+            pool.deployment("d")
+        with pytest.raises(LookupError, match="nothing is deployed as 'd'"):
+            pool.undeploy("d")
+        assert pool.deploy("d", plugin(2)).number == 2
+        assert pool.submit(pool.deployment("d").function("f"), 2).result() == [2, 2]
+
+
+def test_the_memory_of_what_was_taken_away_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "KEPT_IMAGE_BYTES", 0)
+    with Pool(1) as pool:
+        base = opened()
+        for number in range(20):
+            pool.deploy(f"d{number}", plugin(number))
+            assert pool.submit(pool.deployment(f"d{number}").function("f"), 0).result() == [number, 0]
+            pool.undeploy(f"d{number}")
+        assert 0 < opened() - base < 2 << 20  # at most the last one's, which is kept

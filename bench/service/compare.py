@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""What a pool's throughput is worth behind gRPC: streams of 121 KB documents to `pexec serve` beside `Pool.map`.
+
+    python bench/service/compare.py --workers 2 --json out.json
+
+All in turn, round by round in another order, on the same documents, with the answers compared. The server is a process
+of its own with as many workers as the pool here; this process is the client, so that client, server and workers share
+the machine's CPUs. Ratios of the medians of one run count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "pool"))
+
+import work
+
+import parallel_exec as px
+from parallel_exec.bench.fixture import plugin_path
+from parallel_exec.bench.machine import describe_machine, describe_versions
+from parallel_exec.service import Client
+
+TINY = px.Plugin("function identity(d) { return d }", name="identity.js")
+Runner = Callable[[], Iterator[bytes]]
+
+
+def serve(workers: int, address: str) -> tuple[subprocess.Popen[str], str]:
+    command = [sys.executable, "-m", "parallel_exec", "serve", "--workers", str(workers), "--listen", address]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    return server, server.stdout.readline().split()[-1]
+
+
+def measure(runners: dict[str, Runner], expected: list[bytes], rounds: int) -> dict[str, float]:
+    """Return the median of each runner's documents per second."""
+    samples: dict[str, list[float]] = {name: [] for name in runners}
+    order = list(runners)
+    for number in range(rounds + 1):
+        random.shuffle(order)
+        for name in order:
+            start = time.perf_counter()
+            got = list(runners[name]())
+            taken = time.perf_counter() - start
+            if got != expected:
+                sys.exit(f"{name}: wrong answers")
+            if number:  # the first round warms up
+                samples[name].append(len(expected) / taken)
+    return {name: median(rates) for name, rates in samples.items()}
+
+
+def compare(workers: int, count: int, rounds: int, windows: list[int]) -> dict[str, dict[str, float]]:
+    track = px.Plugin.from_file(plugin_path())
+    distinct = work.track_documents(64)
+    tracks = [distinct[number % 64] for number in range(count)]
+    tiny = [work.TINY] * count * 5
+    found = {}
+    with TemporaryDirectory() as folder, px.Pool(workers) as pool:
+        servers = [serve(workers, "127.0.0.1:0"), serve(workers, f"unix:{folder}/pexec.sock")]
+        try:
+            with Client(servers[0][1]) as tcp, Client(servers[1][1]) as unix:
+                for name, plugin, function, documents in (
+                    ("track, 121 KB", track, "calculate", tracks),
+                    ("identity, 100 bytes", TINY, "identity", tiny),
+                ):
+                    for client in (tcp, unix):
+                        client.deploy(function, plugin)
+                    local = plugin.function(function, output="bytes")
+                    expected = list(pool.map(local, documents))
+                    runners: dict[str, Runner] = {"Pool.map": lambda: pool.map(local, documents)}  # noqa: B023
+
+                    def through(client: Client, **options: Any) -> Runner:
+                        results = client.stream
+                        return lambda: (
+                            each.value
+                            for each in results(function, function, documents, output="bytes", **options)  # noqa: B023
+                        )
+
+                    runners["stream, bytes, TCP"] = through(tcp)
+                    runners["stream, bytes, unix"] = through(unix)
+                    for window in windows:
+                        runners[f"stream, shm, TCP, window {window}"] = through(tcp, shared=True, window=window)
+                    runners["stream, shm, unix"] = through(unix, shared=True)
+                    found[name] = measure(runners, expected, rounds)
+        finally:
+            for server, _ in servers:
+                server.terminate()
+                server.wait()
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Compare the service with its pool.")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--documents", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--windows", default="32,256,1024", help="windows of the streams over shared memory")
+    parser.add_argument("--json", metavar="FILE", help="write the figures here, too")
+    arguments = parser.parse_args()
+    print(describe_machine(), describe_versions(), sep="; ")
+    windows = [int(window) for window in arguments.windows.split(",")]
+    found = compare(arguments.workers, arguments.documents, arguments.rounds, windows)
+    for name, figures in found.items():
+        print(f"\n{name}, documents per second")
+        for what, figure in figures.items():
+            print(f"  {what:40} {figure:10,.0f} {figure / figures['Pool.map']:8.2f} of Pool.map")
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+    main()

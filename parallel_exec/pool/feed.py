@@ -1,0 +1,161 @@
+"""`Pool.feed`: a map whose documents are handed in as they come, and whose results are fetched when they are there.
+
+For servers and event loops, which can neither draw documents from an iterable nor wait for a result. Neither `put` nor
+`results` waits; a thread of the feed's waits for results, so that it can collect them itself (duty.py), and tells.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from ..arrays import JSON
+from ..documents import prepare
+from ..errors import PexecError
+from ..plugin import PluginFunction
+from .core import Core
+from .deployment import DeployedFunction
+from .job import Job, frozen
+from .threads import ThreadCore
+from .version import Version
+
+
+class Fed(NamedTuple):
+    """What became of a document.
+
+    Attributes:
+        document: its number in the feed, from 0.
+        version: of the deployment, that ran; None outside of deployments.
+        value: the result, or a `PexecError`.
+    """
+
+    document: int
+    version: Version | None
+    value: Any
+
+
+class Feed:
+    """Documents and results of one function; `Pool.feed` makes it. A context manager: leaving it stops what runs.
+
+    Args:
+        core: runs the jobs.
+        fn: what to call.
+        ordered: whether results come in the documents' order.
+        notify: called by another thread when there may be results; it should be quick.
+    """
+
+    def __init__(
+        self,
+        core: Core | ThreadCore,
+        fn: PluginFunction | DeployedFunction,
+        *,
+        ordered: bool,
+        notify: Callable[[], object],
+    ) -> None:
+        self._core = core
+        self._fn = fn
+        self._ordered = ordered
+        self._notify = notify
+        self._next = 0
+        self._jobs: deque[Job] = deque()  # if results come in order: put and not fetched
+        self._ended: deque[Job] = deque()  # if not: ended and not fetched
+        self._running: set[Job] = set()  # changed by single operations, which need no lock
+        self._news = False
+        self._closed = False
+        self._event = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="parallel_exec feed", daemon=True)
+        self._thread.start()
+
+    def put(self, documents: Iterable[Any]) -> None:
+        """Queue documents; one thread at a time may call this. A `PexecError` among them is its document's outcome.
+
+        Raises:
+            PluginError: the plugin cannot be loaded. RuntimeError: the pool has been shut down. WorkerCrashed: the pool
+            is broken.
+        """
+        target = self._core.target(self._fn)
+        good: list[Job] = []
+        bad: list[tuple[Job, PexecError]] = []
+        for document in documents:
+            try:
+                given, kind = prepare(document, self._fn.input)
+                job = Job(target, frozen(given), kind, self._fn.output, self._next, None, self)
+                good.append(job)
+            except PexecError as error:
+                job = Job(target, b"", JSON, self._fn.output, self._next, None, self)
+                bad.append((job, error))
+            self._next += 1
+            if self._ordered:
+                self._jobs.append(job)
+        self._running.update(good)
+        self._core.add(good)
+        for job, problem in bad:
+            job.fail(problem)
+        self._event.set()
+
+    def results(self) -> Iterator[Fed]:
+        """Yield the results that are there; one thread at a time may do this."""
+        while self._jobs[0].ended if self._ordered and self._jobs else self._ended:
+            job = self._jobs.popleft() if self._ordered else self._ended.popleft()
+            index = job.index
+            assert index is not None
+            yield Fed(index, job.target.version, job.outcome())
+
+    def close(self) -> None:
+        """Stop what runs, and tell of nothing more."""
+        self._closed = True
+        self._event.set()
+        if self._running:
+            self._core.cancel(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # For those who collect
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to tell."""
+        return self._news or self._closed
+
+    def job_ended(self, job: Job, /) -> None:
+        """Called by whichever thread ends the job."""
+        if not self._ordered:
+            self._ended.append(job)
+        self._running.discard(job)
+        self._news = True
+        self._event.set()
+
+    def sleep(self, timeout: float) -> None:
+        """Wait until there is something to tell, for so many seconds at most, while others collect."""
+        self._event.clear()
+        if not self.ready:
+            self._event.wait(timeout)
+
+    def _run(self) -> None:
+        duty = self._core.duty
+        while not self._closed:
+            if self._running:
+                duty.join(self)
+                while self._running and not self._closed:
+                    duty.wait(self, math.inf)
+                    self._tell()
+                duty.leave(self)
+            self._event.clear()
+            if not (self._running or self.ready):
+                self._event.wait()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._news and not self._closed:
+            self._news = False
+            self._notify()

@@ -1,0 +1,42 @@
+"""Plugins as a service: a gRPC server over a pool (`serve`), its client, and Redis streams as a queue (`consumer.py`).
+
+Needs the extra ``pip install parallel_exec[service]``, and `consumer.py` the extra ``redis``.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+# gRPC's C core writes to stderr by itself what every call raises anyway; a user who looks for more sets the variable.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .failures import ServiceError
+    from .server import Server, ServerOptions
+    from .values import Deployed, Result, ServiceStats
+
+_HOMES = {
+    "Client": "client",
+    "Deployed": "values",
+    "Result": "values",
+    "Server": "server",
+    "ServerOptions": "server",
+    "ServiceError": "failures",
+    "ServiceStats": "values",
+}
+
+__all__ = ["Client", "Deployed", "Result", "Server", "ServerOptions", "ServiceError", "ServiceStats"]
+
+
+def __getattr__(name: str) -> Any:
+    # Each on first use: a consumer of Redis needs no gRPC, and the reverse.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("grpc", "grpc_health", "grpc_reflection", "google"):
+            raise
+        raise ImportError(f"the service needs {error.name}: pip install parallel_exec[service]") from None

@@ -1,0 +1,50 @@
+"""Who may call: whoever knows the token."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+KEY = "authorization"
+_OPEN = "/grpc.health.v1.Health/"  # whoever checks a server's health has no token
+
+
+def bearer(token: str) -> tuple[str, str]:
+    """Return the metadata that carries a token.
+
+    >>> bearer("s3cret")
+    ('authorization', 'Bearer s3cret')
+    """
+    return KEY, f"Bearer {token}"
+
+
+class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Lets calls through whose metadata carries the token, and those of the health service.
+
+    Args:
+        token: the token.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._expected = bearer(token)[1].encode()
+        self._refusal = grpc.unary_unary_rpc_method_handler(_refuse)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        if handler_call_details.method.startswith(_OPEN):
+            return await continuation(handler_call_details)
+        for key, value in handler_call_details.invocation_metadata:
+            # In constant time, so that how long it takes tells nothing of the token.
+            if key == KEY and hmac.compare_digest(str(value).encode(), self._expected):
+                return await continuation(handler_call_details)
+        return self._refusal
+
+
+async def _refuse(_request: Any, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong")

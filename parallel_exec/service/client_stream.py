@@ -1,0 +1,166 @@
+"""The client's side of one ExecuteStream.
+
+::
+
+    feeder thread    documents ──► window ──► (shared memory) ──► queue
+    gRPC's thread    queue: whatever is there ──► request
+    the caller       response ──► results; room in the window
+
+Whatever has been drawn is sent at once, and together if it is much: so tiny documents do not cost a message each, and
+none waits for one that its iterable has not made yet.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import grpc
+
+from . import messages
+from .failures import from_call, from_message
+from .shm import Segment
+from .values import Result
+
+# What goes into one request, unless a single document is larger.
+REQUEST_DOCUMENTS = 128
+REQUEST_BYTES = 512 << 10
+# Bytes of a stream's shared memory; a larger document is sent as bytes.
+SEGMENT_BYTES = 32 << 20
+
+Content = bytes | bytearray | memoryview
+
+
+def run_stream(
+    start: Callable[[Iterator[Any]], Any],
+    opened: dict[str, Any],
+    contents: Iterator[Content],
+    *,
+    window: int,
+    shared: bool,
+) -> Iterator[Result]:
+    """Begin a stream and yield its results as they come, values as bytes or errors.
+
+    Args:
+        start: begins the call, given its requests.
+        opened: the StreamOpen message.
+        contents: the documents' bytes.
+        window: most documents drawn and not yet yielded.
+        shared: whether to send them through shared memory.
+    """
+    feeder = _Feeder(contents, window, Segment(SEGMENT_BYTES) if shared else None)
+    call = start(feeder.requests(opened))
+    try:
+        for response in call:
+            feeder.ended([outcome.document for outcome in response.outcomes])
+            for outcome in response.outcomes:
+                if outcome.HasField("failure"):
+                    yield Result(outcome.document, outcome.version, from_message(outcome.failure))
+                else:
+                    yield Result(outcome.document, outcome.version, outcome.result)
+        if feeder.error is not None:
+            raise feeder.error
+    except grpc.RpcError as error:
+        raise from_call(error) from None
+    finally:
+        feeder.stop()
+        call.cancel()
+
+
+class _Feeder:
+    """Draws documents in a thread of its own, as far ahead as the window allows.
+
+    Attributes:
+        error: what the iterable of documents raised in place of more.
+    """
+
+    def __init__(self, contents: Iterator[Content], window: int, segment: Segment | None) -> None:
+        self.error: BaseException | None = None
+        self._contents = contents
+        self._window = window
+        self._segment = segment
+        self._offsets: dict[int, int] = {}
+        self._drawn = self._taken = 0
+        self._stopped = False
+        self._changed = threading.Condition()
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # Document messages; None at the end
+        self._thread = threading.Thread(target=self._run, name="pexec documents", daemon=True)
+
+    def requests(self, opened: dict[str, Any]) -> Iterator[Any]:
+        """Yield the stream's requests; called by gRPC's thread."""
+        yield messages.StreamRequest(open=opened)
+        self._thread.start()
+        while (document := self._queue.get()) is not None:
+            request = messages.StreamRequest(documents=[document])
+            size = len(document.content)
+            with suppress(queue.Empty):
+                while len(request.documents) < REQUEST_DOCUMENTS and size < REQUEST_BYTES:
+                    document = self._queue.get_nowait()
+                    if document is None:
+                        yield request
+                        return
+                    request.documents.append(document)
+                    size += len(document.content)
+            yield request
+
+    def ended(self, documents: list[int]) -> None:
+        """These documents' outcomes are there."""
+        with self._changed:
+            self._taken += len(documents)
+            if self._segment is not None:
+                for document in documents:
+                    offset = self._offsets.pop(document, None)
+                    if offset is not None:
+                        self._segment.free(offset)
+            # Not for each: the thread is woken for several documents at once, and they travel together.
+            if self._drawn - self._taken <= self._window // 2:
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """Draw no more, and give the shared memory back."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+            if self._segment is not None:
+                self._segment.close()
+        self._queue.put(None)
+
+    def _run(self) -> None:
+        try:
+            while self._wait(lambda: self._drawn - self._taken < self._window):
+                content = next(self._contents)
+                document = self._lay_down(content) or messages.Document(content=bytes(content))
+                self._drawn += 1
+                self._queue.put(document)
+        except StopIteration:
+            pass
+        except BaseException as error:
+            self.error = error
+        self._queue.put(None)
+
+    def _wait(self, until: Callable[[], bool]) -> bool:
+        """Wait until something is so; False: there is nothing more to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or until())
+            return not self._stopped
+
+    def _lay_down(self, content: Content) -> Any:
+        segment = self._segment
+        if segment is None or len(content) > segment.size // 2:
+            return None
+        with self._changed:
+            offset: int | None = None
+
+            def laid() -> bool:
+                nonlocal offset
+                offset = None if self._stopped else segment.put(content)
+                return offset is not None
+
+            self._changed.wait_for(lambda: self._stopped or laid())
+            if offset is None:
+                return None
+            self._offsets[self._drawn] = offset
+        return messages.Document(shared={"handle": segment.handle, "offset": offset, "length": len(content)})

@@ -1,0 +1,152 @@
+"""Streams of documents: order, windows, failures, and what happens when somebody leaves."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from typing import Any
+
+import pytest
+
+import parallel_exec as px
+from parallel_exec.service import Client, ServiceError
+
+SOURCE = """
+function double(x) { return 2 * x }
+function odd(x) { if (x % 2) throw new TypeError("odd " + x); return x }
+function wait(n) { let x = 0; for (let i = 0; i < n; i++) x = (x + i) % 7; return n }
+function spin(x) { for (;;) ; }
+function long(x) { return "x".repeat(1e6) }
+"""
+
+
+@pytest.fixture(scope="module")
+def name(address):
+    with Client(address) as client:
+        client.deploy("stream", px.Plugin(SOURCE, name="tools.js"))
+        yield "stream"
+        client.undeploy("stream")
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_results_come_in_order_and_tell_their_document(client, name, shared):
+    results = list(client.stream(name, "double", range(3000), shared=shared))
+    assert [result.value for result in results] == list(range(0, 6000, 2))
+    assert [result.document for result in results] == list(range(3000))
+    assert {result.version for result in results} == {client.list()[0].version}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_without_order_nobody_waits_for_a_slow_document(client, name, shared):
+    documents = [30_000_000, *range(300)]
+    results = list(client.stream(name, "wait", documents, ordered=False, shared=shared))
+    assert sorted((result.document, result.value) for result in results) == list(enumerate(documents))
+    assert results[0].document != 0
+
+
+def test_a_document_that_fails_is_one_result(client, name):
+    results = list(client.stream(name, "odd", range(100), errors="return"))
+    assert [result.value for result in results[::2]] == list(range(0, 100, 2))
+    for result in results[1::2]:
+        assert isinstance(result.value, px.JSError)
+        assert (result.value.document, result.value.message) == (result.document, f"odd {result.document}")
+    bad = list(client.stream(name, "double", [b"1", b"{", b"2"], errors="return"))
+    assert [bad[0].value, bad[2].value] == [2, 4] and isinstance(bad[1].value, px.InvalidDocument)
+    with pytest.raises(px.JSError, match="document 1: TypeError: odd 1"):
+        list(client.stream(name, "odd", itertools.count()))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_documents_are_drawn_no_further_than_the_window(client, name, shared):
+    drawn = itertools.count()
+    results = client.stream(name, "double", drawn, window=10, shared=shared)
+    for number, result in zip(range(200), results, strict=False):
+        assert result.value == 2 * number
+    results.close()
+    assert next(drawn) <= 200 + 2 * 10
+
+
+def test_a_result_comes_while_the_next_document_is_not_there(client, name):
+    answered = threading.Event()
+
+    def documents() -> Any:
+        yield 1
+        assert answered.wait(30)
+        yield 2
+
+    values = []
+    for result in client.stream(name, "double", documents()):
+        values.append(result.value)
+        answered.set()
+    assert values == [2, 4]
+
+
+def test_an_iterable_that_fails_ends_the_stream_after_what_it_gave(client, name):
+    def documents() -> Any:
+        yield from range(5)
+        raise KeyError("out of documents")
+
+    values = []
+    with pytest.raises(KeyError, match="out of documents"):
+        for result in client.stream(name, "double", documents()):
+            values.append(result.value)
+    assert values == [0, 2, 4, 6, 8]
+
+
+def test_a_client_that_leaves_stops_what_runs_for_it(client, name):
+    raised: list[Exception] = []
+
+    def leave() -> None:
+        with pytest.raises(ServiceError) as error, Client(client.address) as leaving:
+            threading.Thread(target=lambda: (both_run(), leaving.close())).start()
+            list(leaving.stream(name, "spin", range(2)))
+        raised.append(error.value)
+
+    def both_run() -> None:
+        while client.stats().in_flight < 2:
+            pass
+
+    leave()
+    assert raised[0].code == "CANCELLED"
+    while client.stats().calls:
+        pass
+    assert next(client.stream(name, "double", [1])).value == 2  # long before the limit of 20 s
+
+
+def test_a_swap_in_the_middle(client):
+    client.deploy("swapped", px.Plugin("const f = x => 1"))
+
+    def documents() -> Any:
+        yield 0
+        client.swap("swapped", px.Plugin("const f = x => 2"))
+        yield 1
+
+    results = list(client.stream("swapped", "f", documents(), window=1))
+    assert [(result.version, result.value) for result in results] == [(1, 1), (2, 2)]
+    client.undeploy("swapped")
+
+
+def test_a_client_that_does_not_read_holds_only_itself_up(serve):
+    """Some 200 MB of results: the server keeps few of them, and answers others meanwhile."""
+    psutil = pytest.importorskip("psutil")
+    process, address = serve()
+    server = psutil.Process(process.popen.pid)
+    with Client(address) as slow, Client(address) as other:
+        slow.deploy("d", px.Plugin(SOURCE))
+        results = slow.stream("d", "long", range(200), window=200)
+        next(results)
+        before = server.memory_info().rss
+        for number in range(100):
+            assert other.execute("d", "double", number) == 2 * number
+        assert server.memory_info().rss - before < 100 << 20
+        assert sum(1 for _ in results) == 199
+
+
+def test_arguments_that_are_refused(client, name):
+    with pytest.raises(ValueError, match="window must be at least 1"):
+        client.stream(name, "double", [], window=0)
+    with pytest.raises(ValueError, match="errors must be"):
+        client.stream(name, "double", [], errors="ignore")
+    with pytest.raises(ServiceError, match="no function 'nope'"):
+        list(client.stream(name, "nope", [1]))
+    assert list(client.stream(name, "double", [])) == []
