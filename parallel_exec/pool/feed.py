@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from ..arrays import JSON
 from ..documents import prepare
 from ..errors import PexecError
-from ..plugin import PluginFunction
+from ..function import PluginFunction
 from .core import Core
 from .deployment import DeployedFunction
 from .job import Job, frozen
