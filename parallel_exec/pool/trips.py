@@ -106,4 +106,8 @@ def _fuses(owner: StageFunction, function: StageFunction) -> bool:
     """Whether a function can be called in the sandbox of another one's plugin, between two others. A deployment's can:
     a trip is of one version.
     """
-    return dataclasses.replace(owner, name=function.name, input=function.input) == function
+    return owner.limits == function.limits and _source(owner) == _source(function)
+
+
+def _source(function: StageFunction) -> object:
+    return function.deployment if isinstance(function, DeployedFunction) else function.plugin
