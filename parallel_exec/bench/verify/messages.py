@@ -49,7 +49,7 @@ def batch(messages: Sequence[Signed]) -> bytes:
     r"""Return messages as a module's `verify_batch` takes them.
 
     >>> batch([Signed("ecdsa", b"key", b"sign", b"text", True)])
-    b'\\x02\\x03\\x04\\x00\\x04\\x00\\x00\\x00keysigntext'
+    b'\x02\x03\x04\x00\x04\x00\x00\x00keysigntext'
     """
     pack = _HEAD.pack
     parts = []
