@@ -9,7 +9,6 @@ grow. Prints a summary; the exit status is 1 if anything of that fails.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import random
 import sys
@@ -32,7 +31,7 @@ import test_native_loops  # noqa: E402
 import test_pollution  # noqa: E402
 import test_results  # noqa: E402
 import test_throws  # noqa: E402
-from attack import HURRIED, MIB, NEIGHBOUR, PLUGIN, good_answer  # noqa: E402
+from attack import MIB, NEIGHBOUR, PLUGIN, PREPARING, good_answer  # noqa: E402
 
 import parallel_exec as px  # noqa: E402
 
@@ -70,8 +69,7 @@ def main() -> int:
     ends: Counter[str] = Counter()
     good = attacks = 0
     warm_rss = peak_rss = 0
-    # Time that the job computes: good jobs must not be at the mercy of what else the machine does.
-    with px.Pool(options.workers, limits=dataclasses.replace(HURRIED, clock="cpu")) as pool:
+    with px.Pool(options.workers, limits=PREPARING) as pool:
         waiting: dict[Future[Any], tuple[float, Any]] = {}
         numbers = itertools.count()
         while waiting or time.monotonic() < end:

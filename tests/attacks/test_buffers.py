@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attack import HURRIED, PLUGIN, Attack, Pools, Sandboxes, attacks
+from attack import CALM, PLUGIN, Attack, judged
 
 import parallel_exec as px
 
@@ -60,19 +60,12 @@ FAILING = [
 TABLE = [Attack(name, code, (), "" if says is None else says) for name, (code, says) in VALUES.items()] + FAILING
 
 
-@attacks(*TABLE)
-def test_in_a_sandbox(sandboxes: Sandboxes, attack: Attack) -> None:
-    sandboxes.run(attack)
-
-
-@attacks(*TABLE)
-def test_in_a_pool(pools: Pools, attack: Attack) -> None:
-    pools.run(attack)
+test_in_a_sandbox, test_in_a_pool = judged(TABLE)
 
 
 def test_a_document_that_the_plugin_detaches() -> None:
     source = "function f(v) { const b = v.buffer; b.transfer(0); return [v.length, b.byteLength] } function g(v) { return v }"
-    with px.Sandbox(px.Plugin(source), limits=HURRIED) as sandbox:
+    with px.Sandbox(px.Plugin(source), limits=CALM) as sandbox:
         for size in (0, 1, 1000, 1_000_000):
             assert sandbox.call("f", b"x" * size, input="binary") == [0, 0]
             assert sandbox.call("g", b"x" * size, input="binary") == b"x" * size
@@ -86,5 +79,5 @@ def test_a_result_that_was_detached_or_resized_has_no_bytes() -> None:
         ("const b = new ArrayBuffer(8, {maxByteLength: 8}), v = new Uint8Array(b); b.resize(2); return v", b"\0\0"),
         ("const b = new ArrayBuffer(2, {maxByteLength: 8}), v = new Uint8Array(b); b.resize(8); return v", b"\0" * 8),
     ):
-        with px.Sandbox(PLUGIN, limits=HURRIED) as sandbox:
+        with px.Sandbox(PLUGIN, limits=CALM) as sandbox:
             assert sandbox.call("attack", code) == expected

@@ -4,7 +4,7 @@ error; never the end of the instance.
 
 from __future__ import annotations
 
-from attack import PATIENT, Attack, Pools, Sandboxes, attacks
+from attack import PATIENT, Attack, judged
 
 import parallel_exec as px
 
@@ -127,14 +127,8 @@ CAUGHT = [
 TABLE = [Attack(name, code, (px.JSError,), "RangeError", PATIENT) for name, code in DEEP.items()]
 TABLE += [Attack(name, code, (px.JSError,), "Error", PATIENT) for name, code in PARSED.items()]
 TABLE += [Attack(name, code, (px.JSError, px.MemoryLimitExceeded), "", PATIENT) for name, code in GROWING.items()]
-SURVIVED = [Attack(f"either-{name}", code, (), "", PATIENT) for name, code in EITHER.items()]
+TABLE += [Attack(f"either-{name}", code, (), "", PATIENT) for name, code in EITHER.items()]
+TABLE += CAUGHT
 
 
-@attacks(*TABLE, *SURVIVED, *CAUGHT)
-def test_in_a_sandbox(sandboxes: Sandboxes, attack: Attack) -> None:
-    sandboxes.run(attack)
-
-
-@attacks(*TABLE, *SURVIVED, *CAUGHT)
-def test_in_a_pool(pools: Pools, attack: Attack) -> None:
-    pools.run(attack)
+test_in_a_sandbox, test_in_a_pool = judged(TABLE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attack import Attack, Pools, Sandboxes, attacks, loops
+from attack import PATIENT, PREPARING, Attack, judged, loops
 
 import parallel_exec as px
 
@@ -53,14 +53,16 @@ STOPPED = {
     "error-message": "throw Object.defineProperty(new Error(), 'message', {get() { try { for (;;); } catch { return 'caught' } }})",
     "result": "return {toJSON() { try { for (;;); } catch { return 'caught' } }}",
     "results": "return [1, 2, 3].map(() => ({get x() { try { for (;;); } catch { return 'caught' } }}))",
-    "memory-then-time": "const a = []; try { for (;;) a.push(new Uint8Array(1e6)) } catch { for (;;); }",
-    "memory-again-and-again": "const a = []; for (;;) try { for (;;) a.push({}) } catch { a.length = 0 }",
     "weak-callbacks": "const r = new FinalizationRegistry(() => { for (;;); }); for (;;) r.register({}, 1)",
     "handler-everywhere": "const h = {get: () => new Proxy(() => {}, h), apply() { try { for (;;); } catch { return new Proxy(() => {}, h) } }};"
     " return new Proxy(() => {}, h).a.b.c()",
 }
+MEMORY_THEN_TIME = {
+    "memory-then-time": "const a = []; try { for (;;) a.push(new Uint8Array(1e6)) } catch { for (;;); }",
+    "memory-again-and-again": "const a = []; for (;;) try { for (;;) a.push({}) } catch { a.length = 0 }",
+}
 UNCATCHABLE_MEMORY = [
-    Attack(name, body, (px.MemoryLimitExceeded, px.JobTimeout))
+    Attack(name, body, (px.MemoryLimitExceeded,), limits=PATIENT)
     for name, body in {
         "memory-rethrown": "const a = []; try { for (;;) a.push({}) } catch (e) { throw e }",
         "memory-in-finally": "const a = []; try { for (;;) a.push({}) } finally { for (;;) a.push({}) }",
@@ -70,14 +72,7 @@ UNCATCHABLE_MEMORY = [
         "memory-in-a-promise": "return (async () => { const a = []; try { for (;;) a.push({}) } finally { await null; for (;;) a.push({}) } })()",
     }.items()
 ]
-TABLE = [*loops(STOPPED), *UNCATCHABLE_MEMORY]
+TABLE = [*loops(STOPPED), *loops(MEMORY_THEN_TIME, limits=PREPARING), *UNCATCHABLE_MEMORY]
 
 
-@attacks(*TABLE)
-def test_in_a_sandbox(sandboxes: Sandboxes, attack: Attack) -> None:
-    sandboxes.run(attack)
-
-
-@attacks(*TABLE)
-def test_in_a_pool(pools: Pools, attack: Attack) -> None:
-    pools.run(attack)
+test_in_a_sandbox, test_in_a_pool = judged(TABLE)

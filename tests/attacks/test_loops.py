@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attack import HURRIED, Attack, Pools, Sandboxes, attacks, loops
+from attack import CALM, HURRIED, PATIENT, PLUGIN, Attack, Pools, attacks, judged, loops
 
 import parallel_exec as px
 
@@ -176,7 +176,7 @@ REGEXPS = {
     ".test('a'.repeat(60))",
 }
 
-TABLE = [
+ENDLESS = [
     attack
     for family, bodies in {
         "": STATEMENTS,
@@ -190,34 +190,36 @@ TABLE = [
     for attack in loops({family + name: code for name, code in bodies.items()})
 ]
 
-# Without end, and without a bound on what they take: whichever limit comes first.
-GREEDY = loops(
-    {
-        "array-from-endless": "Array.from({[Symbol.iterator]: () => ({next: () => ({})})})",
-        "spread-endless": "[...(function* () { for (;;) yield 1 })()]",
-        "call-endless": "Math.max(...(function* () { for (;;) yield 1 })())",
-        "iterator-to-array": "(function* () { for (;;) yield 1 })().toArray()",
-        "rest-endless": "const [...a] = (function* () { for (;;) yield 1 })()",
-        "typed-array-endless": "new Uint8Array({[Symbol.iterator]: () => ({next: () => ({value: 1})})})",
-        "promise-all-endless": "return Promise.all((function* () { for (;;) yield 1 })())",
-        "promise-chains-grow": "const f = () => { Promise.resolve().then(f); Promise.resolve().then(f) }; f();"
-        " return new Promise(() => {})",
-        "queue-in-getter": "for (;;) Promise.resolve().then(() => 1)",
-        "group-by-endless": "Object.groupBy((function* () { for (;;) yield 1 })(), x => x)",
-    },
-    px.JobTimeout,
-    px.MemoryLimitExceeded,
+# Without end, and without a bound on what they take: memory runs out first.
+GREEDY = {
+    "array-from-endless": "Array.from({[Symbol.iterator]: () => ({next: () => ({})})})",
+    "spread-endless": "[...(function* () { for (;;) yield 1 })()]",
+    "call-endless": "Math.max(...(function* () { for (;;) yield 1 })())",
+    "iterator-to-array": "(function* () { for (;;) yield 1 })().toArray()",
+    "rest-endless": "const [...a] = (function* () { for (;;) yield 1 })()",
+    "typed-array-endless": "new Uint8Array({[Symbol.iterator]: () => ({next: () => ({value: 1})})})",
+    "promise-all-endless": "return Promise.all((function* () { for (;;) yield 1 })())",
+    "group-by-endless": "Object.groupBy((function* () { for (;;) yield 1 })(), x => x)",
+}
+# These grow by what waits to run: collecting it may take all the time that there is.
+QUEUED = {
+    "promise-chains-grow": "const f = () => { Promise.resolve().then(f); Promise.resolve().then(f) }; f();"
+    " return new Promise(() => {})",
+    "queue-in-getter": "for (;;) Promise.resolve().then(() => 1)",
+}
+TABLE = [
+    *ENDLESS,
+    *(Attack(name, code, (px.MemoryLimitExceeded,), limits=PATIENT) for name, code in GREEDY.items()),
+    *loops(QUEUED, px.JobTimeout, px.MemoryLimitExceeded),
+]
+test_in_a_sandbox, test_in_a_pool = judged(TABLE)
+
+PASSING = px.Limits(time_s=HURRIED.time_s)
+# One of each mechanism: how an attack is stopped does not depend on the clock.
+BY_PASSED_TIME = (
+    *("while", "coercion-getter", "proxy-trap-get", "callback-sort", "iterator-generator", "promise-async-await"),
+    *("promise-then-beside", "regexp-nested-quantifier"),
 )
-
-
-@attacks(*TABLE, *GREEDY)
-def test_in_a_sandbox(sandboxes: Sandboxes, attack: Attack) -> None:
-    sandboxes.run(attack)
-
-
-@attacks(*TABLE, *GREEDY)
-def test_in_a_pool(pools: Pools, attack: Attack) -> None:
-    pools.run(attack)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +236,18 @@ def test_in_a_pool(pools: Pools, attack: Attack) -> None:
     ],
 )
 def test_while_the_plugin_is_loaded(pools: Pools, source: str) -> None:
-    limits = HURRIED
     with pytest.raises(px.JobTimeout):
-        px.Sandbox(px.Plugin(source, name="load.js"), limits=limits)
+        px.Sandbox(px.Plugin(source, name="load.js"), limits=PASSING)
+    function = px.Plugin(source, name="load.js").function("f", limits=PASSING)
     with pytest.raises(px.JobTimeout):
-        pools.of(limits).submit(px.Plugin(source, name="load.js").function("f"), 1).result(timeout=60)
+        pools.of(CALM).submit(function, 1).result(timeout=60)
+
+
+@attacks(*(attack for attack in ENDLESS if attack.name in BY_PASSED_TIME))
+def test_time_that_passes_is_the_limit_by_default(pools: Pools, attack: Attack) -> None:
+    stopped = pytest.raises(px.JobTimeout, match=r"Limits.time_s=0.03 s$")
+    with px.Sandbox(PLUGIN, limits=PASSING) as sandbox, stopped:
+        sandbox.call(*attack.call)
+    name, document = attack.call
+    with stopped:
+        pools.of(CALM).submit(PLUGIN.function(name, limits=PASSING), document).result(timeout=60)

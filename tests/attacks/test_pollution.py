@@ -4,7 +4,7 @@ answer does not show any of it.
 
 from __future__ import annotations
 
-from attack import Attack, Pools, Sandboxes, attacks
+from attack import PATIENT, Attack, judged
 
 import parallel_exec as px
 
@@ -76,7 +76,7 @@ BODIES = {
     "fifty-sorts": "globalThis.leaked = Array.from({length: 50}, () => Array.from({length: 500}, Math.random).sort())",
 }
 # The attack's own end is of no interest: it may have destroyed what its result needs.
-TABLE = [Attack(name, f"{body}; return undefined", ()) for name, body in BODIES.items()]
+ENDED = [Attack(name, f"{body}; return undefined", ()) for name, body in BODIES.items()]
 THROWN = [
     Attack(f"and-throws-{name}", f"{BODIES[name]}; throw new Error('out')", (px.JSError,))
     for name in ("global", "object-prototype", "array-prototype-methods", "everything-null", "promise-jobs", "big-heap")
@@ -86,17 +86,10 @@ STOPPED = [
     for name in ("global", "object-prototype", "array-prototype-methods", "everything-null", "promise-jobs", "big-heap")
 ]
 FILLED = [
-    Attack(f"and-fills-{name}", f"{BODIES[name]}; const a = []; for (;;) a[a.length] = {{a}}",
-           (px.MemoryLimitExceeded, px.JobTimeout))
+    Attack(f"and-fills-{name}", f"{BODIES[name]}; const a = []; for (;;) a[a.length] = {{a}}", (px.MemoryLimitExceeded,), limits=PATIENT)
     for name in ("global", "object-prototype", "everything-frozen", "promise-jobs")
 ]  # fmt: skip
 
 
-@attacks(*TABLE, *THROWN, *STOPPED, *FILLED)
-def test_in_a_sandbox(sandboxes: Sandboxes, attack: Attack) -> None:
-    sandboxes.run(attack)
-
-
-@attacks(*TABLE, *THROWN, *STOPPED, *FILLED)
-def test_in_a_pool(pools: Pools, attack: Attack) -> None:
-    pools.run(attack)
+TABLE = [*ENDED, *THROWN, *STOPPED, *FILLED]
+test_in_a_sandbox, test_in_a_pool = judged(TABLE)

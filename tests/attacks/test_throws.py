@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from attack import HURRIED, PLUGIN, Attack, Pools, Sandboxes, attacks, loops
+from attack import PLUGIN, Attack, Sandboxes, judged, loops
 
 import parallel_exec as px
 
@@ -106,7 +106,7 @@ TABLE += [
 ]
 TABLE += loops({f"endless-{name}": f"throw ({value})" for name, value in ENDLESS.items()})
 TABLE += loops({f"endless-rejected-{name}": f"return Promise.reject({value})" for name, value in ENDLESS.items()})
-HUGE = [
+TABLE += [
     # 100 MB do not fit the memory that a job has: refused before it is a message.
     Attack("message-of-100-mb", "throw new Error('x'.repeat(1e8))", (px.MemoryLimitExceeded,)),
     Attack("message-while-reported", "throw Object.defineProperty(new Error(), 'message', {get: () => 'x'.repeat(1e8)})",
@@ -115,20 +115,13 @@ HUGE = [
 FITTING = px.Limits(time_s=5.0, memory_bytes=512 << 20, output_bytes=1 << 20)
 
 
-@attacks(*TABLE, *HUGE)
-def test_in_a_sandbox(sandboxes: Sandboxes, attack: Attack) -> None:
-    sandboxes.run(attack)
+test_in_a_sandbox, test_in_a_pool = judged(TABLE)
 
 
-@attacks(*TABLE, *HUGE)
-def test_in_a_pool(pools: Pools, attack: Attack) -> None:
-    pools.run(attack)
-
-
-@attacks(*(attack for attack in TABLE if attack.errors == (px.JSError,)))
-def test_the_error_is_fit_to_be_kept(attack: Attack) -> None:
-    with px.Sandbox(PLUGIN, limits=HURRIED) as sandbox, pytest.raises(px.JSError) as caught:
-        sandbox.call(*attack.call)
+@pytest.mark.parametrize("attack", [each for each in TABLE if each.errors == (px.JSError,)], ids=lambda each: each.name)
+def test_the_error_is_fit_to_be_kept(sandboxes: Sandboxes, attack: Attack) -> None:
+    with pytest.raises(px.JSError) as caught:
+        sandboxes.of(attack.limits).call(*attack.call)
     error = caught.value
     for text in (str(error), error.name, error.message, error.js_stack):
         assert isinstance(text, str)
