@@ -62,7 +62,11 @@ def test_values_are_encoded() -> None:
     assert encode(Point(1.5)) == b'{"x":1.5}'
 
 
-@pytest.mark.parametrize("document", [object(), {1: 2}, 2**64, {"deep": {1, 2}}, "\ud800", range(3)], ids=repr)
+@pytest.mark.parametrize(
+    "document",
+    [object(), {1: 2}, 2**64, {"deep": {1, 2}}, "\ud800", range(3)],
+    ids=["object", "number as key", "large number", "set inside", "surrogate", "range"],
+)
 def test_values_without_an_encoding_are_refused(document: Any) -> None:
     with pytest.raises(InvalidDocument, match="has no JSON encoding") as caught:
         encode(document)
