@@ -30,13 +30,13 @@ def check(oracle: px.Sandbox, document: bytes) -> None:
     assert offset_of(oracle, document) == expected, document
 
 
-@examples(300)
+@examples(150)
 @given(st.one_of(texts.VALID, texts.DAMAGED, texts.kinds(), texts.LONE))
 def test_a_document_is_taken_or_refused_at_the_right_byte(oracle: px.Sandbox, text: str) -> None:
     check(oracle, text.encode("utf-8", "surrogatepass"))
 
 
-@examples(300)
+@examples(150)
 @given(st.one_of(texts.VALID, texts.kinds()), st.floats(0, 1), st.binary(min_size=1, max_size=4), st.booleans())
 def test_bytes_in_the_middle(oracle: px.Sandbox, text: str, where: float, piece: bytes, replace: bool) -> None:
     document = text.encode()

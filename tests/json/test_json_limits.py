@@ -165,7 +165,7 @@ def test_what_is_learnt_does_not_grow_without_bound() -> None:
     function ours(n) { return JSON.parse(text(n)).length }
     """
     limits = px.Limits(time_s=None, memory_bytes=3 << 30)
-    count, used = 20_000, {}  # the engine's takes time that grows with its square
+    count, used = 10_000, {}  # the engine's takes time that grows with its square
     for function in ("own", "ours"):
         with px.Sandbox(px.Plugin(source), limits=limits) as box:
             box.call(function, 1)
@@ -181,7 +181,7 @@ def test_what_is_learnt_does_not_grow_without_bound() -> None:
             assert box.call(function, 10) == 10
             assert box.call(function, count) == count
             used[function] = kept[1] - kept[0]
-    assert used["ours"] < used["own"] + 2 * MIB, used
+    assert used["ours"] < used["own"] + MIB, used
 
 
 def test_a_document_of_a_million_distinct_keys() -> None:

@@ -27,19 +27,19 @@ def test_valid_texts(oracle: px.Sandbox, batch: list[str]) -> None:
     assert_alike(oracle, batch)
 
 
-@examples(200)
+@examples(100)
 @given(st.lists(texts.kinds(), min_size=1, max_size=4))
 def test_what_was_learnt_never_shows(oracle: px.Sandbox, batch: list[str]) -> None:
     assert_alike(oracle, [*batch, *batch])
 
 
-@examples(250)
+@examples(125)
 @given(st.lists(texts.DAMAGED, min_size=1, max_size=12))
 def test_damaged_texts(oracle: px.Sandbox, batch: list[str]) -> None:
     assert_alike(oracle, batch)
 
 
-@examples(150)
+@examples(75)
 @given(texts.BATCHES)
 def test_texts_of_all_sorts_in_turn(oracle: px.Sandbox, batch: list[str]) -> None:
     assert_alike(oracle, batch)

@@ -285,7 +285,7 @@ def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any, t
     trace = px.Plugin("const leave = path => make(path)", host={"make": os.mkdir}).function("leave")
 
     async def test() -> None:
-        async with Pool(1, limits=px.Limits(time_s=3.0)) as pool:
+        async with Pool(1, limits=px.Limits(time_s=1.0, clock="cpu", grace_s=60.0)) as pool:
             running = pool.submit(tools.function("spin"), 1)
             pid = tools.busy_worker(pool)
             scheduler = pool._core._scheduler

@@ -169,7 +169,8 @@ def test_bad_documents_fail_alone(pool: Pool, tools: Any) -> None:
 
 
 def test_limits_are_the_pools(tools: Any) -> None:
-    limits = px.Limits(time_s=2.0, output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
+    sizes = {"output_bytes": 1000, "memory_bytes": 32 << 20, "document_bytes": 10_000}
+    limits = px.Limits(time_s=0.5, clock="cpu", grace_s=60.0, **sizes)
     with Pool(2, limits=limits) as pool:
         futures = {
             px.JobTimeout: pool.submit(tools.function("spin"), 1),

@@ -15,7 +15,7 @@ import parallel_exec as px
 from parallel_exec.pool import Pool
 
 
-@pytest.mark.parametrize("pools", [25, pytest.param(1000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("pools", [12, pytest.param(1000, marks=pytest.mark.nightly)])
 def test_pools_opened_and_closed_leak_nothing(tools: Any, pools: int) -> None:
     def state() -> tuple[int, int, int, int]:
         with open("/proc/self/maps", encoding="utf-8") as maps:

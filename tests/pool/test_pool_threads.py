@@ -47,7 +47,7 @@ def test_what_needs_processes_is_refused() -> None:
 
 
 def test_limits_hold(tools: Any) -> None:
-    limits = px.Limits(time_s=3.0, output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
+    limits = px.Limits(time_s=0.5, clock="cpu", output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
     with Pool(2, limits=limits, backend="thread") as pool:
         futures = {
             px.JobTimeout: pool.submit(tools.function("spin"), 1),

@@ -15,12 +15,12 @@ SOURCE = """
 function run(code) { return new Function(code)() }
 function good(x) { return [x, [3, 1, 2].sort(), /b+/.exec("abbc")[0]] }
 """
-# Between a deadline of 0.2 s and this lie the slowest single steps (a fill of 512 MiB) on a slow, busy machine.
+# Between a deadline of 0.1 s and this lie the slowest single steps (a fill of 512 MiB) on a slow, busy machine.
 SOON_S = 8.0
 
 LONG = [
     "const b = 3n ** 300000n; for (;;) b * b",
-    "(7n ** 300000n) ** 3n",
+    "for (;;) 7n ** 300000n",
     "for (;;) (7n ** 300000n).toString()",
     "for (;;) BigInt('9'.repeat(300000))",
     "const s = 'ab'.repeat(150000); for (;;) s.indexOf('abb')",
@@ -60,7 +60,8 @@ LONG = [
 
 @pytest.fixture(scope="module", params=["polled", "epoch"])
 def sandbox(request: pytest.FixtureRequest) -> Iterator[px.Sandbox]:
-    limits = px.Limits(time_s=0.2, memory_bytes=512 * MIB, interrupt=request.param)
+    # CPU time: the good job has this limit, too, and the machine may be busy.
+    limits = px.Limits(time_s=0.1, clock="cpu", memory_bytes=512 * MIB, interrupt=request.param)
     with px.Sandbox(px.Plugin(SOURCE), limits=limits) as sandbox:
         yield sandbox
 
@@ -68,7 +69,7 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[px.Sandbox]:
 @pytest.mark.parametrize("code", LONG)
 def test_what_takes_long_is_stopped(sandbox: px.Sandbox, code: str) -> None:
     started = time.monotonic()
-    with pytest.raises(px.JobTimeout, match=r"still running after Limits.time_s=0.2 s"):
+    with pytest.raises(px.JobTimeout, match=r"still running after Limits.time_s=0.1 s of CPU time"):
         sandbox.call("run", code)
     assert time.monotonic() - started < SOON_S
     assert sandbox.call("good", 1) == [1, [1, 2, 3], "bb"]

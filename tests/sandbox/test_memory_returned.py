@@ -26,28 +26,28 @@ def resident() -> int:
 @pytest.mark.parametrize(
     ("code", "error"),
     [
-        ("return new Uint8Array(220e6).fill(1).length", None),
+        ("return new Uint8Array(120e6).fill(1).length", None),
         ("const a = []; for (;;) a.push(new Uint8Array(1e6).fill(1))", px.MemoryLimitExceeded),
         ("const a = []; try { for (;;) a.push(new Uint8Array(1e6).fill(1)) } catch {} return 1", None),
-        ("const a = new Uint8Array(220e6).fill(1); for (;;);", px.JobTimeout),
-        ("const a = new Uint8Array(220e6).fill(1); new Array(1e9) + ''", px.JobTimeout),
+        ("const a = new Uint8Array(120e6).fill(1); for (;;);", px.JobTimeout),
+        ("const a = new Uint8Array(120e6).fill(1); new Array(1e9) + ''", px.JobTimeout),
     ],
 )
 def test_memory_that_one_job_blew_up_is_given_back(code: str, error: type[px.PexecError] | None) -> None:
-    limits = px.Limits(time_s=0.3 if error is px.JobTimeout else 60.0)
-    sandboxes = [px.Sandbox(px.Plugin(SOURCE), limits=limits) for _ in range(3)]
+    limits = px.Limits(time_s=0.2 if error is px.JobTimeout else 60.0, clock="cpu", memory_bytes=160 * MIB)
+    sandboxes = [px.Sandbox(px.Plugin(SOURCE), limits=limits) for _ in range(2)]
     for sandbox in sandboxes:
         sandbox.call("good", 1)
     before = resident()
-    for turn in range(12):
-        sandbox = sandboxes[turn % 3]
+    for turn in range(6):
+        sandbox = sandboxes[turn % 2]
         if error is None:
             sandbox.call("run", code)
         else:
             with pytest.raises(error):
                 sandbox.call("run", code)
         assert sandbox.call("good", turn) == [turn, [1, 2, 3]]
-        assert resident() - before < 100 * MIB
+        assert resident() - before < 64 * MIB
     for sandbox in sandboxes:
         sandbox.close()
 

@@ -86,7 +86,7 @@ def answer(image: px.MemoryImage) -> bytes:
         return fresh.call_bytes("probe", {"again": 1})
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=125, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(programs, min_size=1, max_size=4))
 def test_hostile_jobs_leave_nothing(sandbox: px.Sandbox, image: px.MemoryImage, answer: bytes, jobs: list[str]) -> None:
     for code in jobs:

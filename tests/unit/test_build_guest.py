@@ -263,8 +263,13 @@ def test_the_compiler_is_the_one_that_the_build_hook_has() -> None:
 
 @pytest.fixture(scope="module")
 def compiler_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all tests that compile: the compiler takes long to build its C library."""
-    return tmp_path_factory.mktemp("compiler")
+    """A cache for all tests that compile, with the user's of the compiler, which takes long to build its C library."""
+    folder = tmp_path_factory.mktemp("compiler")
+    kept = build_guest.cache_root() / "zig"
+    kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / "parallel_exec").mkdir()
+    (folder / "parallel_exec" / "zig").symlink_to(kept)
+    return folder
 
 
 @pytest.fixture
