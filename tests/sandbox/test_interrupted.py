@@ -9,7 +9,7 @@ from typing import Any
 
 import parallel_exec as px
 
-FILES = ("sandbox.py", "reset.py", "instance.py", "mailbox.py")
+FILES = ("sandbox.py", "javascript.py", "reset.py", "instance.py", "mailbox.py")
 PLUGIN = px.Plugin("globalThis.seen = 0; const count = d => ++seen", name="count.js")
 
 
