@@ -33,7 +33,6 @@ RESPONSE_BYTES = 1 << 20
 
 # With so many documents in flight, outcomes wait a little for others: a response costs as much as a small job.
 MANY = 16
-
 LINGER_S = 0.001
 
 Read = Callable[[Any], bytes]
