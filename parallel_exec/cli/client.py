@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .failures import FAILURE, Failure, say, usage
-from .options import DebugOption, MemoryOption, TimeOption, make_limits, read_secret
+from .options import DebugOption, InputOption, MemoryOption, TimeOption, load_plugin, make_limits, read_secret
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -32,7 +32,9 @@ CertificateOption = Annotated[
     typer.Option("--tls-ca", metavar="FILE", help="Certificates that sign the server's, PEM; turns TLS on."),
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The deployment's name.", show_default=False)]
-PluginArgument = Annotated[str, typer.Argument(metavar="PLUGIN", help="The JavaScript file.", show_default=False)]
+PluginArgument = Annotated[
+    str, typer.Argument(metavar="PLUGIN", help="The file: JavaScript or a WebAssembly module.", show_default=False)
+]
 FunctionArgument = Annotated[str, typer.Argument(metavar="FUNCTION", help="The function's name.", show_default=False)]
 SharedOption = Annotated[
     bool, typer.Option("--shm", help="Send documents through shared memory, to a server on this machine.")
@@ -49,9 +51,7 @@ def deploy(
     debug: DebugOption = False,
 ) -> None:
     """Deploy a plugin under a name that is free."""
-    from ..plugin import Plugin
-
-    loaded = Plugin.from_file(plugin)
+    loaded = load_plugin(plugin)
     with _connect(server, token_file, tls_ca) as connection:
         _show([connection.deploy(name, loaded)])
 
@@ -69,9 +69,7 @@ def swap(
     debug: DebugOption = False,
 ) -> None:
     """Replace a deployment's plugin; calls that came before still run the old version."""
-    from ..plugin import Plugin
-
-    loaded = Plugin.from_file(plugin)
+    loaded = load_plugin(plugin)
     with _connect(server, token_file, tls_ca) as connection:
         _show([connection.swap(name, loaded, expected_version=expect)])
 
@@ -122,6 +120,7 @@ def execute(
     document: Annotated[
         str, typer.Argument(metavar="[DOCUMENT]", help="The document; - is stdin.", show_default=False)
     ] = "-",
+    input: InputOption = "json",
     shm: SharedOption = False,
     time_limit: TimeOption = None,
     memory_limit: MemoryOption = None,
@@ -134,7 +133,7 @@ def execute(
     limits = _limits(memory_limit, time_limit)
     text = next(_documents([document], lines=False))
     with _connect(server, token_file, tls_ca) as connection:
-        result = connection.execute(name, function, text, limits=limits, shared=shm, output="bytes")
+        result = connection.execute(name, function, text, input=input, limits=limits, shared=shm, output="bytes")
     sys.stdout.buffer.write(result + b"\n")
 
 
@@ -153,6 +152,7 @@ def stream(
         bool, typer.Option("--unordered", help="Print results as they come, each after its document's number.")
     ] = False,
     window: Annotated[int, typer.Option("--window", metavar="N", help="Most documents on their way at a time.")] = 256,
+    input: InputOption = "json",
     shm: SharedOption = False,
     time_limit: TimeOption = None,
     memory_limit: MemoryOption = None,
@@ -176,6 +176,7 @@ def stream(
             _documents(files or ["-"], lines=lines),
             ordered=not unordered,
             errors="return",
+            input=input,
             output="bytes",
             limits=limits,
             window=window,

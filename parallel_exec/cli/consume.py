@@ -18,17 +18,20 @@ from .failures import say, usage
 from .options import (
     DebugOption,
     FunctionOption,
+    InputOption,
     MemoryOption,
     TimeOption,
     WorkersOption,
     capture,
     choose_function,
     count_workers,
+    load_plugin,
     make_limits,
 )
 from .startup import ready
 
 if TYPE_CHECKING:
+    from ..documents import Input
     from ..limits import Limits
     from ..service import Client
     from ..service.consumer import ConsumerOptions, Counts, Submit
@@ -41,7 +44,8 @@ def consume(
         str, typer.Argument(metavar="URL", envvar="PEXEC_REDIS", help="redis://HOST:PORT/DB.", show_default=False)
     ],
     plugin: Annotated[
-        str | None, typer.Argument(metavar="[PLUGIN]", help="The JavaScript file.", show_default=False)
+        str | None,
+        typer.Argument(metavar="[PLUGIN]", help="The file: JavaScript or a WebAssembly module.", show_default=False),
     ] = None,
     deployment: Annotated[
         str | None,
@@ -51,6 +55,7 @@ def consume(
     group: Annotated[str, typer.Option("--group", metavar="NAME", help="The consumer group; made if missing.")] = "",
     results: Annotated[str, typer.Option("--results", metavar="KEY", help="The stream of results.")] = "",
     function: FunctionOption = None,
+    input: InputOption = "json",
     field: Annotated[
         str, typer.Option("--field", metavar="NAME", help="The field of an entry that has the document.")
     ] = "document",
@@ -116,9 +121,9 @@ def consume(
     name = consumer or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     if deployment is None:
         assert plugin is not None
-        runner = _local(plugin, function, limits, processes)
+        runner = _local(plugin, function, input, limits, processes)
     elif function:
-        runner = _remote(_connect(server, token_file, tls_ca), deployment, function, limits)
+        runner = _remote(_connect(server, token_file, tls_ca), deployment, function, input, limits)
     else:
         raise usage("--function is needed with --deployment")
     with runner as (submit, stop):
@@ -128,22 +133,33 @@ def consume(
 
 
 @contextmanager
-def _local(plugin: str, function: str | None, limits: Limits, workers: int) -> Iterator[tuple[Submit, Stop]]:
+def _local(
+    plugin: str, function: str | None, input: Input, limits: Limits, workers: int
+) -> Iterator[tuple[Submit, Stop]]:
     """What begins and what stops a job in a pool of this process."""
     from ..plugin import Plugin
     from ..pool import Pool
 
-    loaded = Plugin.from_file(plugin)
-    chosen = loaded.function(choose_function(loaded, capture(loaded, limits), function, limits), output="bytes")
+    loaded = load_plugin(plugin)
+    if isinstance(loaded, Plugin):
+        function = choose_function(loaded, capture(loaded, limits), function, limits)
+    elif not function:
+        raise usage("--function is needed with a module: nobody can tell what it knows")
+    chosen = loaded.function(function, input=input, output="bytes")
     with Pool(workers, limits=limits) as pool:
         yield lambda document: pool.submit(chosen, document), pool.stop
 
 
 @contextmanager
-def _remote(client: Client, deployment: str, function: str, limits: Limits) -> Iterator[tuple[Submit, Stop]]:
+def _remote(
+    client: Client, deployment: str, function: str, input: Input, limits: Limits
+) -> Iterator[tuple[Submit, Stop]]:
     """What begins and what stops a job on a server."""
     with client:
-        yield lambda document: client.submit(deployment, function, document, limits=limits), lambda _job: None
+        yield (
+            lambda document: client.submit(deployment, function, document, input=input, limits=limits),
+            lambda _job: None,
+        )
 
 
 async def _consume(

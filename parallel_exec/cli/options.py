@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..limits import Limits
     from ..plugin import Plugin
     from ..sandbox import MemoryImage
+    from ..wasm_plugin import WasmPlugin
 
 
 def _set_debug(value: bool) -> None:
@@ -30,6 +31,10 @@ FunctionOption = Annotated[
         metavar="NAME",
         help="The plugin's function to call. By default its only one, or the one named calculate.",
     ),
+]
+InputOption = Annotated[
+    Literal["json", "msgpack", "binary"],
+    typer.Option("--input", help="What documents are: JSON text, MessagePack for a module, or any bytes."),
 ]
 WorkersOption = Annotated[
     int | None,
@@ -86,6 +91,24 @@ def make_limits(memory: str | None, time_s: float | None, *, pinned: bool = Fals
     except ValueError as error:
         text = str(error).replace("Limits.memory_bytes", "--memory-limit").replace("Limits.time_s", "--time-limit")
         raise usage(text.replace(" above 0, or None;", " above 0;")) from None
+
+
+def load_plugin(path: str) -> Plugin | WasmPlugin:
+    """Return the plugin in a file: a WebAssembly module if it begins like one, else JavaScript.
+
+    Raises:
+        PluginError: it cannot be read, or is not text.
+    """
+    from ..plugin import Plugin
+    from ..sandbox.wasm_format import MAGIC
+    from ..wasm_plugin import WasmPlugin
+
+    try:
+        with open(path, "rb") as file:
+            is_wasm = file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        is_wasm = False  # the error is told below, as for all plugins
+    return WasmPlugin.from_file(path) if is_wasm else Plugin.from_file(path)
 
 
 def read_secret(path: str, option: str) -> bytes:

@@ -9,12 +9,13 @@ from typing import Any, Self
 
 import grpc
 
-from ..arrays import JSON, pack
-from ..documents import Output, encode, result_value
+from ..arrays import JSON, MESSAGE_PACK
+from ..documents import Input, Output, prepare, result_value
 from ..errors import PexecError
 from ..limits import Limits
 from ..plugin import Plugin
 from ..pool.mapping import Errors
+from ..wasm_plugin import WasmPlugin
 from . import messages, wire
 from .auth import bearer
 from .client_stream import run_stream
@@ -72,7 +73,7 @@ class Client:
         self._metadata = (bearer(token),) if token else ()
         self._timeout_s = timeout_s
 
-    def deploy(self, name: str, plugin: Plugin) -> Deployed:
+    def deploy(self, name: str, plugin: Plugin | WasmPlugin) -> Deployed:
         """Deploy a plugin under a name that is free.
 
         Raises:
@@ -81,7 +82,7 @@ class Client:
         request = messages.DeployRequest(name=name, plugin=wire.plugin_to_message(plugin))
         return wire.deployed_from_message(self._call("Deploy", request, messages.Deployment))
 
-    def swap(self, name: str, plugin: Plugin, *, expected_version: int | None = None) -> Deployed:
+    def swap(self, name: str, plugin: Plugin | WasmPlugin, *, expected_version: int | None = None) -> Deployed:
         """Replace a deployment's plugin, atomically: what the server accepted before runs the old version.
 
         Args:
@@ -122,7 +123,7 @@ class Client:
         function: str,
         document: Any,
         *,
-        binary: bool = False,
+        input: Input = "json",
         output: Output = "value",
         limits: Limits | None = None,
         shared: bool = False,
@@ -133,8 +134,9 @@ class Client:
             name: the deployment's.
             function: the function's.
             document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value.
-            binary: hand the document's bytes to the function as a Uint8Array.
-            output: ``"value"``, or ``"bytes"`` for JSON text or the bytes of a typed array.
+            input: ``"json"``; ``"binary"`` to hand over the document's bytes, which JavaScript gets as a Uint8Array;
+                ``"msgpack"`` for a module's values.
+            output: ``"value"``, or ``"bytes"`` for JSON text, MessagePack or the bytes of a typed array.
             limits: bounds on the job; of these, the plugin's and the server's the tightest hold.
             shared: send the document through shared memory, which takes a server on this machine and of this user.
 
@@ -143,23 +145,25 @@ class Client:
             function, the document is too large to be sent, or the server does not answer. InvalidDocument also: the
             server cannot read this machine's shared memory.
         """
-        call = self._make_call(name, function, binary, limits)
-        content = _content(document, binary)
+        call = self._make_call(name, function, input, limits)
+        content, _ = prepare(document, input)
         if shared:
             with Segment(max(len(content), 1)) as segment:
                 handle = {"handle": segment.handle, "offset": segment.put(content), "length": len(content)}
                 reply = self._execute(call, messages.Document(shared=handle))
         else:
             reply = self._execute(call, messages.Document(content=bytes(content)))
-        return result_value(JSON, reply.result, output)
+        return _value(reply.result, input, output)
 
-    def submit(self, name: str, function: str, document: Any, *, limits: Limits | None = None) -> Future[bytes]:
-        """Run a function on one document; return the future of its result, which is JSON text. Arguments as of
-        `execute`. The future fails with what `execute` raises; once submitted it cannot be cancelled.
+    def submit(
+        self, name: str, function: str, document: Any, *, input: Input = "json", limits: Limits | None = None
+    ) -> Future[bytes]:
+        """Run a function on one document; return the future of its result's bytes. Arguments as of `execute`. The future
+        fails with what `execute` raises; once submitted it cannot be cancelled.
         """
-        call = self._make_call(name, function, False, limits)
+        call = self._make_call(name, function, input, limits)
         request = messages.ExecuteRequest(
-            call=call, document=messages.Document(content=bytes(_content(document, False)))
+            call=call, document=messages.Document(content=bytes(prepare(document, input)[0]))
         )
         future: Future[bytes] = Future()
         future.set_running_or_notify_cancel()
@@ -184,7 +188,7 @@ class Client:
         *,
         ordered: bool = True,
         errors: Errors = "raise",
-        binary: bool = False,
+        input: Input = "json",
         output: Output = "value",
         limits: Limits | None = None,
         window: int = 256,
@@ -196,7 +200,7 @@ class Client:
         taken, so that endless iterables run in bounded memory.
 
         Args:
-            name, function, binary, output, limits, shared: as of `execute`.
+            name, function, input, output, limits, shared: as of `execute`.
             documents: the documents.
             ordered: whether the results come in the documents' order, or as they are there.
             errors: ``"raise"``: the first document's error ends the iteration; ``"return"``: it is yielded as a value.
@@ -209,7 +213,7 @@ class Client:
             raise ValueError(f"window must be at least 1; got {window}")
         if errors not in ("raise", "return"):
             raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
-        opened = {"call": self._make_call(name, function, binary, limits), "unordered": not ordered, "window": window}
+        opened = {"call": self._make_call(name, function, input, limits), "unordered": not ordered, "window": window}
         begin = self._channel.stream_stream(
             f"/{messages.SERVICE}/ExecuteStream",
             messages.StreamRequest.SerializeToString,
@@ -219,9 +223,9 @@ class Client:
         def start(requests: Iterator[Any]) -> Any:
             return begin(requests, metadata=self._metadata)
 
-        contents = (_content(document, binary) for document in documents)
+        contents = (prepare(document, input)[0] for document in documents)
         results = run_stream(start, opened, contents, window=window, shared=shared)
-        return _values(results, errors, output)
+        return _values(results, errors, input, output)
 
     def close(self) -> None:
         """Close the connection; calls that run end with a `ServiceError`."""
@@ -235,9 +239,9 @@ class Client:
     ) -> None:
         self.close()
 
-    def _make_call(self, name: str, function: str, binary: bool, limits: Limits | None) -> dict[str, Any]:
+    def _make_call(self, name: str, function: str, input: Input, limits: Limits | None) -> dict[str, Any]:
         bounds = wire.limits_to_message(limits)
-        return {"deployment": name, "function": function, "binary": binary, "limits": bounds}
+        return {"deployment": name, "function": function, "input": input, "limits": bounds}
 
     def _execute(self, call: dict[str, Any], document: Any) -> Any:
         return self._call("Execute", messages.ExecuteRequest(call=call, document=document), messages.ExecuteResponse)
@@ -252,14 +256,14 @@ class Client:
         return self._channel.unary_unary(f"/{messages.SERVICE}/{name}", request.SerializeToString, reply.FromString)
 
 
-def _content(document: Any, binary: bool) -> bytes | bytearray | memoryview:
-    return pack(document)[0] if binary else encode(document)
+def _value(content: bytes, input: Input, output: Output) -> Any:
+    return result_value(MESSAGE_PACK if input == "msgpack" else JSON, content, output)
 
 
-def _values(results: Iterator[Result], errors: Errors, output: Output) -> Iterator[Result]:
+def _values(results: Iterator[Result], errors: Errors, input: Input, output: Output) -> Iterator[Result]:
     for result in results:
         if not isinstance(result.value, PexecError):
-            yield result._replace(value=result_value(JSON, result.value, output))
+            yield result._replace(value=_value(result.value, input, output))
         elif errors == "return":
             yield result
         else:

@@ -28,8 +28,11 @@ from .values import Result
 # What goes into one request, unless a single document is larger.
 REQUEST_DOCUMENTS = 128
 REQUEST_BYTES = 512 << 10
-# Bytes of a stream's shared memory; a larger document is sent as bytes.
+# Bytes of a stream's shared memory; a document larger than half of it is sent as bytes.
 SEGMENT_BYTES = 32 << 20
+# Bytes of documents that are drawn ahead, unless FEWEST documents are more.
+AHEAD_BYTES = 24 << 20
+FEWEST = 4
 
 Content = bytes | bytearray | memoryview
 
@@ -82,8 +85,9 @@ class _Feeder:
         self._contents = contents
         self._window = window
         self._segment = segment
-        self._offsets: dict[int, int] = {}
-        self._drawn = self._taken = 0
+        self._ahead: dict[int, tuple[int, int | None]] = {}  # of documents drawn: bytes, and offset in the segment
+        self._ahead_bytes = 0
+        self._drawn = 0
         self._stopped = False
         self._changed = threading.Condition()
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # Document messages; None at the end
@@ -109,14 +113,13 @@ class _Feeder:
     def ended(self, documents: list[int]) -> None:
         """These documents' outcomes are there."""
         with self._changed:
-            self._taken += len(documents)
-            if self._segment is not None:
-                for document in documents:
-                    offset = self._offsets.pop(document, None)
-                    if offset is not None:
-                        self._segment.free(offset)
+            for document in documents:
+                size, offset = self._ahead.pop(document)
+                self._ahead_bytes -= size
+                if offset is not None and self._segment is not None:
+                    self._segment.free(offset)
             # Not for each: the thread is woken for several documents at once, and they travel together.
-            if self._drawn - self._taken <= self._window // 2:
+            if self._may_draw(2):
                 self._changed.notify()
 
     def stop(self) -> None:
@@ -128,13 +131,17 @@ class _Feeder:
                 self._segment.close()
         self._queue.put(None)
 
+    def _may_draw(self, share: int = 1) -> bool:
+        """Whether there is room for more documents; with 2, whether half of the room is free."""
+        ahead = len(self._ahead)
+        most = AHEAD_BYTES // share
+        return ahead < max(1, self._window // share) and (ahead < FEWEST // share or self._ahead_bytes < most)
+
     def _run(self) -> None:
         try:
-            while self._wait(lambda: self._drawn - self._taken < self._window):
+            while self._wait(self._may_draw):
                 content = next(self._contents)
-                document = self._lay_down(content) or messages.Document(content=bytes(content))
-                self._drawn += 1
-                self._queue.put(document)
+                self._queue.put(self._take_up(content))
         except StopIteration:
             pass
         except BaseException as error:
@@ -147,20 +154,17 @@ class _Feeder:
             self._changed.wait_for(lambda: self._stopped or until())
             return not self._stopped
 
-    def _lay_down(self, content: Content) -> Any:
-        segment = self._segment
-        if segment is None or len(content) > segment.size // 2:
-            return None
+    def _take_up(self, content: Content) -> Any:
+        """Count a document, and return it as a message."""
+        segment, size = self._segment, len(content)
+        offset: int | None = None
         with self._changed:
-            offset: int | None = None
-
-            def laid() -> bool:
-                nonlocal offset
-                offset = None if self._stopped else segment.put(content)
-                return offset is not None
-
-            self._changed.wait_for(lambda: self._stopped or laid())
-            if offset is None:
-                return None
-            self._offsets[self._drawn] = offset
-        return messages.Document(shared={"handle": segment.handle, "offset": offset, "length": len(content)})
+            if segment is not None and size <= segment.size // 2:
+                while not self._stopped and (offset := segment.put(content)) is None:
+                    self._changed.wait()
+            self._ahead[self._drawn] = size, offset
+            self._ahead_bytes += size
+            self._drawn += 1
+        if segment is None or offset is None:
+            return messages.Document(content=bytes(content))
+        return messages.Document(shared={"handle": segment.handle, "offset": offset, "length": size})

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from ..any_plugin import AnyPlugin
 from ..limits import Limits
 from ..plugin import Plugin
 from ..pool import DeployedFunction, Deployment, Pool, Version
@@ -57,7 +58,7 @@ class Registry:
         """Return all deployments, by name."""
         return [entry for _, entry in sorted(self._entries.items())]
 
-    def add(self, name: str, plugin: Plugin) -> Entry:
+    def add(self, name: str, plugin: AnyPlugin) -> Entry:
         """Deploy a plugin under a name that is free; takes as long as the plugin's load.
 
         Raises:
@@ -75,7 +76,7 @@ class Registry:
                 raise ServiceError(text, code="RESOURCE_EXHAUSTED")
             return self._deploy(name, plugin, listed)
 
-    def swap(self, name: str, plugin: Plugin, expected: int) -> Entry:
+    def swap(self, name: str, plugin: AnyPlugin, expected: int) -> Entry:
         """Replace a deployment's plugin; takes as long as the plugin's load.
 
         Args:
@@ -124,7 +125,7 @@ class Registry:
 
         Raises:
             ServiceError: nothing is deployed under the name, it has no such function, or calls come with too many
-            different limits. ValueError: the limits are no limits.
+            different limits. ValueError: the limits are no limits, or the input is none that the plugin takes.
         """
         entry = self.find(call.deployment)
         name = call.function
@@ -143,14 +144,18 @@ class Registry:
                 text = f"calls came with {MOST_LIMITS} different limits so far; use one of those"
                 raise ServiceError(text, code="RESOURCE_EXHAUSTED")
             self._called_with.add(limits)
-        return entry.deployment.function(name, input="binary" if call.binary else "json", output="bytes", limits=limits)
+        return entry.deployment.function(name, input=call.input or "json", output="bytes", limits=limits)
 
-    def _load(self, plugin: Plugin) -> list[str]:
-        """Capture the plugin's image, which the pool then finds captured, and return its functions."""
+    def _load(self, plugin: AnyPlugin) -> list[str]:
+        """Capture the plugin's image, which the pool then finds captured, and return its functions, if it can be asked
+        for them.
+        """
         image = plugin.image(limits=self.limits)
+        if not (isinstance(plugin, Plugin) and isinstance(image, MemoryImage)):
+            return []
         return functions_of(image, source=plugin.source, limits=self.limits)
 
-    def _deploy(self, name: str, plugin: Plugin, listed: list[str]) -> Entry:
+    def _deploy(self, name: str, plugin: AnyPlugin, listed: list[str]) -> Entry:
         version = self._pool.deploy(name, plugin)
         entry = Entry(self._pool.deployment(name), version, listed, set(listed))
         self._entries[name] = entry

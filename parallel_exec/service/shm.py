@@ -11,6 +11,7 @@ The server reads and does not map: a mapped file that its owner cuts short kills
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import fcntl
 import mmap
@@ -18,7 +19,6 @@ import os
 import re
 import secrets
 import stat
-from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -68,7 +68,7 @@ def read_shared(handle: str, offset: int, length: int, most: int) -> bytes:
 
 
 class Segment:
-    """Shared memory that documents are laid into one after another, round and round. For one thread at a time.
+    """Shared memory that documents are laid into. For one thread at a time.
 
     Its file goes when it is closed; should this process be killed before, the next segment that the same user makes
     removes it, because nobody holds its lock any more.
@@ -88,8 +88,7 @@ class Segment:
     def __init__(self, size: int) -> None:
         sweep()
         self.size = size
-        self._used: deque[list[int]] = deque()  # start, end and whether it is still needed, in order
-        self._by_offset: dict[int, list[int]] = {}
+        self._used: list[tuple[int, int]] = []  # where what is needed begins and ends, in order
         self._fd, self._name = _make()
         try:
             os.posix_fallocate(self._fd, 0, size)  # or a full /dev/shm kills who writes (SIGBUS)
@@ -107,30 +106,19 @@ class Segment:
         """Lay bytes down and return their offset; None: there is no room before something is freed."""
         length = len(content)
         room = length or 1  # so that no two have one offset
-        start = self._place(room)
-        if start is None:
-            return None
-        self._map[start : start + length] = content
-        place = [start, start + room, 1]
-        self._used.append(place)
-        self._by_offset[start] = place
-        return start
+        start = 0
+        # The first gap, not the next one: memory that was used last is still in the processor's cache.
+        for index, (used, end) in enumerate([*self._used, (self.size, self.size)]):
+            if room <= used - start:
+                self._map[start : start + length] = content
+                self._used.insert(index, (start, start + room))
+                return start
+            start = end
+        return None
 
     def free(self, offset: int) -> None:
         """What lies at this offset is not needed any more."""
-        self._by_offset.pop(offset)[2] = 0
-        while self._used and not self._used[0][2]:
-            self._used.popleft()
-
-    def _place(self, length: int) -> int | None:
-        if not self._used:
-            return 0 if length <= self.size else None
-        first, last = self._used[0][0], self._used[-1][1]
-        if first < last:
-            if length <= self.size - last:
-                return last
-            return 0 if length <= first else None
-        return last if length <= first - last else None
+        del self._used[bisect.bisect_left(self._used, (offset,))]
 
     def close(self) -> None:
         """Give the memory back and remove the file. Calling it again does nothing."""

@@ -22,11 +22,12 @@ from ..pool import DeployedFunction, Fed, Pool
 from . import messages
 from .failures import ServiceError, to_message
 
-# Documents that a stream holds at most, and at first; bytes of documents and of as many results as those so far, unless
-# FIRST_DOCUMENTS are more.
+# Documents that a stream holds at most, and at first, and bytes of these first ones.
 MOST_DOCUMENTS = 1024
 FIRST_DOCUMENTS = 16
-MOST_BYTES = 32 << 20
+FIRST_BYTES = 64 << 20
+# Bytes of documents, and of as many results as those so far, beyond which only the first ones are held.
+MOST_BYTES = 24 << 20
 # Bytes of outcomes in a response, unless a single one is larger.
 RESPONSE_BYTES = 1 << 20
 
@@ -113,7 +114,7 @@ class Stream:
         """Whether a document of this size may be taken."""
         held = len(self._sizes)
         if held < FIRST_DOCUMENTS:
-            return not held or self._held_bytes + size <= MOST_BYTES
+            return not held or self._held_bytes + size <= FIRST_BYTES
         likely = held * self._result_bytes  # known when there have been some
         # With each result two documents more, so that a plugin that returns much is known before much is in flight.
         known = FIRST_DOCUMENTS + 2 * self._answered

@@ -10,6 +10,7 @@ from ..limits import Limits
 from ..plugin import Plugin
 from ..pool import PoolStats
 from ..pool.stats import Distribution
+from ..wasm_plugin import WasmPlugin
 from . import messages
 from .values import Deployed, ServiceStats, Spread
 
@@ -44,7 +45,7 @@ def limits_from_message(message: Any, general: Limits) -> Limits | None:
     return replace(general, **said) if said else None
 
 
-def plugin_to_message(plugin: Plugin) -> Any:
+def plugin_to_message(plugin: Plugin | WasmPlugin) -> Any:
     """Return a plugin as a message.
 
     Raises:
@@ -52,17 +53,15 @@ def plugin_to_message(plugin: Plugin) -> Any:
     """
     if plugin.host:
         raise ValueError(f"{plugin.name}: a plugin with host functions cannot be sent to a server")
-    return messages.Plugin(
-        name=plugin.name,
-        javascript=plugin.source,
-        kind=plugin.kind,
-        no_eval=not plugin.eval,
-        domain=plugin.domain or "",
-        limits=limits_to_message(plugin.limits),
-    )
+    message = messages.Plugin(name=plugin.name, domain=plugin.domain or "", limits=limits_to_message(plugin.limits))
+    if isinstance(plugin, WasmPlugin):
+        message.wasm = plugin.wasm
+    else:
+        message.javascript, message.kind, message.no_eval = plugin.source, plugin.kind, not plugin.eval
+    return message
 
 
-def plugin_from_message(message: Any, general: Limits) -> Plugin:
+def plugin_from_message(message: Any, general: Limits) -> Plugin | WasmPlugin:
     """Return the plugin that a message has.
 
     Args:
@@ -72,17 +71,15 @@ def plugin_from_message(message: Any, general: Limits) -> Plugin:
     Raises:
         PluginError: the message has no code. ValueError: a value is not what it can be.
     """
+    code = message.WhichOneof("code")
+    domain, limits = message.domain or None, limits_from_message(message.limits, general)
+    if code == "wasm":
+        return WasmPlugin(message.wasm, message.name or "plugin.wasm", domain=domain, limits=limits)
     name = message.name or "plugin.js"
-    if not message.HasField("code"):
+    if code is None:
         raise PluginError("the plugin has no code").at(plugin=name)
-    return Plugin(
-        message.javascript,
-        name,
-        message.kind or "auto",
-        eval=not message.no_eval,
-        domain=message.domain or None,
-        limits=limits_from_message(message.limits, general),
-    )
+    kind: Any = message.kind or "auto"
+    return Plugin(message.javascript, name, kind, eval=not message.no_eval, domain=domain, limits=limits)
 
 
 def deployed_from_message(message: Any) -> Deployed:

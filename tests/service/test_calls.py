@@ -83,7 +83,7 @@ def test_a_plugin_that_cannot_be_loaded_changes_nothing(client, name):
 def test_documents_and_results(client, name):
     assert client.execute(name, "double", b" 21 ") == 42
     assert client.execute(name, "double", 21, output="bytes") == b"42"
-    assert client.execute(name, "bytes", b"\x01\x02", binary=True, output="bytes") == b"\x02\x03"
+    assert client.execute(name, "bytes", b"\x01\x02", input="binary", output="bytes") == b"\x02\x03"
     assert client.execute(name, "double", 21, shared=True) == 42
     assert client.submit(name, "double", 21).result() == b"42"
 
