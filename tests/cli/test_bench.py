@@ -55,6 +55,8 @@ def test_own_plugin_and_document(pexec, tmp_path):
     assert [entry["name"] for entry in figures["strategies"]] == names
     assert all(entry["answer"] == {"sum": 3, "text": "é"} for entry in figures["strategies"])
     assert "baseline" in ran.err  # the table makes way for the JSON
+    assert "another machine" not in ran.err  # what is reported from there is of the shipped document
+    assert figures["reference_ms"] == {}
 
 
 def test_chance_and_time_are_the_same_for_all(pexec, tmp_path):
