@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .errors import InvalidDocument, PluginError
+from .errors import InvalidDocument, PexecError, PluginError
 
 if TYPE_CHECKING:
     import numpy
@@ -108,9 +108,12 @@ def to_numpy(kind: int, content: bytes) -> numpy.ndarray[Any, Any]:
     """Return a result as a one-dimensional, read-only NumPy array over its bytes.
 
     Raises:
-        PluginError: the result is JSON, not a typed array or an ArrayBuffer. ImportError: NumPy is not installed.
+        PluginError: the result is JSON, not a typed array or an ArrayBuffer. PexecError: NumPy is not installed.
     """
-    import numpy
+    try:
+        import numpy
+    except ImportError:
+        raise PexecError("output='numpy' needs the package numpy: pip install numpy (or use output='value')") from None
 
     if kind in (JSON, MESSAGE_PACK):
         returned = "JSON" if kind == JSON else "MessagePack (bytes are for input='binary')"

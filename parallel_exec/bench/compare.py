@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ..errors import PexecError
 from ..strategies import STRATEGIES, Work
 from .answers import Referee, read_answer
+from .fixture import is_shipped_work
 from .machine import describe_machine, describe_versions
 from .peers import PEERS, NotForThisWork
 from .rounds import Measured, choose_jobs, measure, prepare
@@ -45,6 +46,11 @@ class Comparison:
     peers: list[Measured] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def reference_ms(self) -> dict[str, float]:
+        """What `REFERENCE_MS` says of this work: nothing, unless it is the shipped one."""
+        return REFERENCE_MS if is_shipped_work(self.work) else {}
+
     def as_json(self) -> dict[str, Any]:
         """Return the figures as values for JSON; times in microseconds unless the key says otherwise."""
         work = self.work
@@ -57,7 +63,7 @@ class Comparison:
             "strategies": [_entry(measured) for measured in self.strategies],
             "peers": [_entry(measured) for measured in self.peers],
             "peers_missing": self.missing,
-            "reference_ms": REFERENCE_MS,
+            "reference_ms": self.reference_ms,
         }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import PexecError
 from ..plugin import Plugin
+from ..strategies import Work
 
 FUNCTION = "calculate"
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -39,3 +40,8 @@ def is_shipped(plugin: Plugin) -> bool:
     """Say whether a plugin has the source of the shipped one, so that what is known of that one holds."""
     shipped = hashlib.sha256(plugin_path().read_bytes()).digest()
     return hashlib.sha256(plugin.source.encode("utf-8", "surrogatepass")).digest() == shipped
+
+
+def is_shipped_work(work: Work) -> bool:
+    """Say whether work is the shipped plugin's function on the shipped document."""
+    return work.function == FUNCTION and is_shipped(work.plugin) and work.document == document_path().read_bytes()

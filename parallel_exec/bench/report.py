@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..strategies import STRATEGIES, Stage, Work
-from .compare import REFERENCE_MS, Comparison
+from .compare import Comparison
 from .machine import describe_machine, describe_versions
 from .profile import Profile
 from .rounds import Measured
@@ -39,17 +39,19 @@ def comparison_table(comparison: Comparison, *, width: int = PLAIN_WIDTH) -> Ren
     if wide:
         table.add_column("first result", justify="right")
         table.add_column("jobs", justify="right")
-    table.add_column("Rust, another machine", justify="right")
+    references = comparison.reference_ms
+    if references:
+        table.add_column("Rust, another machine", justify="right")
     first = comparison.strategies[0]
     baseline = first if first.contestant.name == "baseline" else None
     for measured in comparison.strategies:
         name = measured.contestant.name
-        reference = f"{REFERENCE_MS[name]:g} ms" if name in REFERENCE_MS else ""
-        table.add_row(*_row(measured, STRATEGIES[name].cached, baseline, wide), reference)
+        reference = [f"{references[name]:g} ms"] if name in references else []
+        table.add_row(*_row(measured, STRATEGIES[name].cached, baseline, wide), *reference)
     if comparison.peers:
         table.add_section()
     for measured in comparison.peers:
-        table.add_row(*_row(measured, "plugin loaded; jobs share state", baseline, wide), "")
+        table.add_row(*_row(measured, "plugin loaded; jobs share state", baseline, wide))
     lines = ["vs baseline: how many times faster, by the medians."]
     if wide:
         lines.append(

@@ -76,8 +76,18 @@ static uint64_t error_place(JSContext *ctx, JSValueConst error, const char *file
     return place;
 }
 
+/* Whether a module that compiled imports something, which there is nothing to load from. */
+static bool import_failed(JSContext *ctx, JSValueConst error)
+{
+    JSValue proto = JS_GetPrototype(ctx, error);
+    bool failed = JS_IsObject(proto) &&
+                  JS_VALUE_GET_PTR(proto) == JS_VALUE_GET_PTR(ctx->native_error_proto[JS_REFERENCE_ERROR]);
+    JS_FreeValue(ctx, proto);
+    return failed;
+}
+
 /* Compile as a script and, if that fails, as a module. If both fail, the error that lies further into the source is the
- * plugin's: the other one only says that this is not that kind of source. */
+ * plugin's: the other one only says that this is not that kind of source. An import that fails is a module's. */
 static JSValue plugin_compile_auto(JSContext *ctx, const char *source, size_t len, const char *file)
 {
     JSValue code = plugin_compile(ctx, source, len, file, JS_EVAL_TYPE_GLOBAL);
@@ -87,7 +97,8 @@ static JSValue plugin_compile_auto(JSContext *ctx, const char *source, size_t le
     code = plugin_compile(ctx, source, len, file, JS_EVAL_TYPE_MODULE);
     if (JS_IsException(code)) {
         JSValue module_error = JS_GetException(ctx);
-        bool module_further = !interrupted && error_place(ctx, module_error, file) > error_place(ctx, script_error, file);
+        bool module_further = !interrupted && (import_failed(ctx, module_error) ||
+                                               error_place(ctx, module_error, file) > error_place(ctx, script_error, file));
         JS_Throw(ctx, module_further ? module_error : script_error);
         JS_FreeValue(ctx, module_further ? script_error : module_error);
         return code;

@@ -108,6 +108,8 @@ def load_error(instance: Instance, reply: Reply, limits: Limits) -> PexecError:
         file, line, column = location(stack)
         where = f" (at {file}:{line}:{column})" if file is not None else ""
         what = "does not compile" if name == "SyntaxError" else "fails while it is loaded"
+        if message.startswith("could not load module"):
+            message += "; a plugin is one file and imports nothing: bundle what it needs into it"
         return PluginError(f"the plugin {what}: {name}: {message}{where}", file=file, line=line, column=column)
     if reply.status == Status.PENDING:
         return PluginError("the plugin's top level awaits a promise that can never settle")

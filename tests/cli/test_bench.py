@@ -63,6 +63,8 @@ def test_own_plugin_and_document(pexec, tmp_path):
         assert answer.keys() == {"sum", "text", "chance", "time"}
         assert answer["chance"][0] != answer["chance"][1]
     assert "baseline" in ran.err  # the table makes way for the JSON
+    assert "another machine" not in ran.err  # what is reported from there is of the shipped document
+    assert figures["reference_ms"] == {}
 
 
 def test_another_answer_is_an_error_that_names_the_strategy(pexec, tmp_path, monkeypatch):

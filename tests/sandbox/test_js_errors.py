@@ -331,9 +331,11 @@ def test_a_top_level_that_never_ends_its_await() -> None:
 
 def test_imports_are_refused() -> None:
     for source in ("import x from './x.js';", "export * from 'x';", "export default await import('fs')"):
-        with pytest.raises(px.PluginError) as caught:
-            px.Sandbox(px.Plugin(source, kind="module"))
-        assert "could not load module" in str(caught.value)
+        for kind in ("module", "auto"):
+            with pytest.raises(px.PluginError) as caught:
+                px.Sandbox(px.Plugin(source, kind=kind))
+            assert "could not load module" in str(caught.value)
+            assert "imports nothing" in str(caught.value)
 
 
 def test_what_is_not_a_function_is_missing(sandbox_of: SandboxOf) -> None:
