@@ -20,7 +20,7 @@ from .interrupt import Terminated, install
 from .options import DebugOption
 from .startup import begin, ready
 
-COMMANDS = ("run", "serve", "client", "consume", "bench", "profile", "plugin", "cache")
+COMMANDS = ("run", "serve", "client", "consume", "verify-demo", "bench", "profile", "plugin", "cache")
 
 
 def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
@@ -45,7 +45,8 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
         app.add_typer(group, name="bench")
         return app
     for name in (word,) if word in COMMANDS else COMMANDS:
-        command = getattr(importlib.import_module(f".{name}", __package__), name)
+        attribute = name.replace("-", "_")
+        command = getattr(importlib.import_module(f".{attribute}", __package__), attribute)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

@@ -158,8 +158,8 @@ class Client:
     def submit(
         self, name: str, function: str, document: Any, *, input: Input = "json", limits: Limits | None = None
     ) -> Future[bytes]:
-        """Run a function on one document; return the future of its result's bytes. Arguments as of `execute`. The future
-        fails with what `execute` raises; once submitted it cannot be cancelled.
+        """Run a function on one document; return the future of its result's bytes. Arguments as of `execute`. The
+        future fails with what `execute` raises; once submitted it cannot be cancelled.
         """
         call = self._make_call(name, function, input, limits)
         request = messages.ExecuteRequest(

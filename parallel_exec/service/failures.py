@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from .. import errors
-from ..errors import InvalidDocument, JSError, PexecError, PluginError
+from ..errors import InvalidDocument, JSError, PexecError, PluginError, WasmError
 from . import messages
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -18,6 +18,7 @@ _CODES: dict[type[PexecError], grpc.StatusCode] = {
     errors.PluginError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidDocument: grpc.StatusCode.INVALID_ARGUMENT,
     errors.JSError: grpc.StatusCode.FAILED_PRECONDITION,  # trying again does not help
+    errors.WasmError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.JobTimeout: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.MemoryLimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.FuelExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -76,6 +77,8 @@ def to_message(error: PexecError, document: int | None = None) -> Any:
         failure.file = error.file
         # What a plugin says of itself: any number.
         failure.line, failure.column = (min(max(n or 0, 0), 2**32 - 1) for n in (error.line, error.column))
+    if isinstance(error, WasmError):
+        failure.trapped = error.trapped
     if isinstance(error, InvalidDocument) and error.offset is not None:
         failure.offset = error.offset
     return failure
@@ -96,6 +99,8 @@ def from_message(failure: Any) -> PexecError:
         error = JSError(failure.js_name, failure.js_message, failure.js_stack, **where)
     elif failure.error == "PluginError":
         error = PluginError(failure.message, **where)
+    elif failure.error == "WasmError":
+        error = WasmError(failure.message, trapped=failure.trapped)
     elif failure.error in _CLASSES:
         error = _CLASSES[failure.error](failure.message)
         if isinstance(error, InvalidDocument) and failure.HasField("offset"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 import redis
 
 from parallel_exec.service import Client
+from parallel_exec.service.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
@@ -100,44 +100,20 @@ def client(address: str) -> Iterator[Client]:
         yield client
 
 
-class RedisServer:
+class TestedRedis(RedisServer):
     """A redis-server of its own, which keeps what it has acknowledged when it is killed."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self._popen: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        options = {"port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": "", "appendonly": "yes"}
-        options |= {"appendfsync": "always", "daemonize": "no"}
-        arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-        self._popen = subprocess.Popen(["redis-server", *arguments], stdout=subprocess.PIPE, text=True)
-        assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            if "Ready to accept connections" in line:
-                return
-        raise AssertionError(f"redis-server ended with status {self._popen.wait()}")
-
-    def kill(self) -> None:
-        assert self._popen is not None
-        self._popen.kill()
-        self._popen.communicate()
 
     def client(self) -> Any:
         return redis.Redis.from_url(self.url)
 
 
 @pytest.fixture
-def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+def redis_server(tmp_path: Path) -> Iterator[TestedRedis]:
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed; on Debian and Ubuntu: apt-get install redis-server")
     folder = tmp_path / "redis"
     folder.mkdir()
-    server = RedisServer(folder)
+    server = TestedRedis(folder)
     server.start()
     yield server
     server.kill()

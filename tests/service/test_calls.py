@@ -172,3 +172,31 @@ def test_no_more_different_limits_than_a_pool_should_keep(serve):
         with pytest.raises(ServiceError, match="64 different limits") as refused:
             client.execute("d", "double", 1, limits=px.Limits(output_bytes=99))
         assert refused.value.code == "RESOURCE_EXHAUSTED"
+
+
+def test_a_module(client):
+    from modules import GUEST, module
+
+    wasm = px.WasmPlugin(module(GUEST), name="guest.wasm")
+    assert client.deploy("wasm", wasm).functions == ()
+    for shared in (False, True):
+        assert client.execute("wasm", "echo", {"a": [1, b"2"]}, input="msgpack", shared=shared) == {"a": [1, b"2"]}
+        assert (
+            client.execute("wasm", "echo", b"any bytes", input="binary", output="bytes", shared=shared) == b"any bytes"
+        )
+    assert client.execute("wasm", "echo", {"a": [1, 2]}) == {"a": [1, 2]}  # JSON is MessagePack for the module
+    values = [result.value for result in client.stream("wasm", "echo", [{1: b"x"}, [None]], input="msgpack")]
+    assert values == [{1: b"x"}, [None]]
+    with pytest.raises(px.WasmError, match=r"guest\.wasm: fail\(\): .*it is done") as said:
+        client.execute("wasm", "fail", 1)
+    assert (said.value.message, said.value.trapped) == ("it is done", False)
+    with pytest.raises(px.WasmError) as trapped:
+        client.execute("wasm", "trap", 1)
+    assert trapped.value.trapped
+    with pytest.raises(ServiceError, match="input must be 'json' or 'binary'") as refused:
+        client.swap("wasm", PLUGIN)
+        client.execute("wasm", "double", 1, input="msgpack")
+    assert refused.value.code == "INVALID_ARGUMENT"
+    with pytest.raises(px.PluginError, match=r"broken\.wasm"):
+        client.swap("wasm", px.WasmPlugin(b"\0asm\1\0\0\0", name="broken.wasm"))
+    client.undeploy("wasm")
