@@ -39,13 +39,20 @@ def make_config(*, epoch: bool = False, metered: bool = False, backend: Backend 
     set_max_wasm_stack(config, MAX_WASM_STACK)
     config.wasm_simd = True
     config.wasm_wide_arithmetic = True
+    # What `wasm_prepare` does not know cannot be in a module: state that no image holds could hide behind it.
+    config.wasm_function_references = False
+    config.wasm_gc = False
+    config.wasm_exceptions = False
+    config.wasm_threads = False
+    config.wasm_memory64 = False
+    config.wasm_multi_memory = False
     # A reservation of 4 GiB for each memory: its base never moves, and bounds checks cost nothing.
     config.memory_reservation = 4 << 30
     config.memory_may_move = False
     return config
 
 
-CONFIG_KEY = f"speed stack={MAX_WASM_STACK} simd wide-arithmetic reservation=4GiB"
+CONFIG_KEY = f"speed stack={MAX_WASM_STACK} simd wide-arithmetic no-gc reservation=4GiB"
 
 
 class Engine:
