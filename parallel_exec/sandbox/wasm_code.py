@@ -27,8 +27,9 @@ _STATEFUL: Final = {
 }
 
 _LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
-# Instructions without immediates; blocks, unless of a reference type in its long form; with one LEB128 number; a load or store; constants; memory.copy and memory.fill, the
-# conversions and products of the prefix 0xFC; and those of 0xFD (vectors) that have none.
+# Instructions without immediates; blocks, unless of a reference type in its long form; with one LEB128 number; a load
+# or store; constants; memory.copy and memory.fill, the conversions and products of the prefix 0xFC; and those of 0xFD
+# (vectors) that have none.
 _PLAIN = re.compile(
     rb"(?:[\x00\x01\x05\x0b\x0f\x1a\x1b\x45-\xc4\xd1]"
     rb"|[\x02-\x04][\x00-\x62\x65-\x7f]"
