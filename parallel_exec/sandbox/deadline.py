@@ -53,6 +53,10 @@ class Deadline:
                 self._slot.cpu = clock, time.clock_gettime(clock) + self._seconds
             self._watchdog.arm(self._slot, job, self._seconds)
 
+    def is_over(self) -> bool:
+        """Say whether the job is overdue."""
+        return self._slot.due <= time.monotonic() and self._slot.left() <= 0.0
+
     def stop(self, job: int) -> None:
         """Have job number `job` stop now, if that is the one that runs. Any thread may call it."""
         self._slot.stop(job)

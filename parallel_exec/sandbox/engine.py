@@ -23,11 +23,17 @@ GUEST = Path(__file__).resolve().parent.parent / "guest"
 # kind of recursion (tests/sandbox/test_depth.py). A thread's stack, 8 MiB by default, must hold it.
 MAX_WASM_STACK = 13 << 19
 
+# The same for a module that is not ours, which uses all of it if it likes to: by a host function it may be above or
+# below the engine in a thread's stack, or above another module. (wasmtime's own default is half of it.)
+MODULE_STACK = 1 << 20
+
 
 Backend = Literal["cranelift", "winch", "pulley"]
 
 
-def make_config(*, epoch: bool = False, metered: bool = False, backend: Backend = "cranelift") -> wasmtime.Config:
+def make_config(
+    *, epoch: bool = False, metered: bool = False, backend: Backend = "cranelift", stack: int = MAX_WASM_STACK
+) -> wasmtime.Config:
     """Return the configuration under which modules of this package are compiled and run (see `Engine`)."""
     config = wasmtime.Config()
     if backend == "winch":
@@ -36,16 +42,23 @@ def make_config(*, epoch: bool = False, metered: bool = False, backend: Backend 
         config.target = "pulley64"
     config.epoch_interruption = epoch
     config.consume_fuel = metered
-    set_max_wasm_stack(config, MAX_WASM_STACK)
+    set_max_wasm_stack(config, stack)
     config.wasm_simd = True
     config.wasm_wide_arithmetic = True
+    # What `wasm_prepare` does not know cannot be in a module: state that no image holds could hide behind it.
+    config.wasm_function_references = False
+    config.wasm_gc = False
+    config.wasm_exceptions = False
+    config.wasm_threads = False
+    config.wasm_memory64 = False
+    config.wasm_multi_memory = False
     # A reservation of 4 GiB for each memory: its base never moves, and bounds checks cost nothing.
     config.memory_reservation = 4 << 30
     config.memory_may_move = False
     return config
 
 
-CONFIG_KEY = f"speed stack={MAX_WASM_STACK} simd wide-arithmetic reservation=4GiB"
+CONFIG_KEY = "speed simd wide-arithmetic no-gc reservation=4GiB"
 
 
 class Engine:
@@ -54,6 +67,8 @@ class Engine:
     Args:
         epoch: compile in a look at the engine's epoch at every jump back and call (``Limits.interrupt``).
         metered: compile in the counting of instructions (``Limits.fuel``).
+        stack: bytes of native stack that WebAssembly may use: `MAX_WASM_STACK` or, for modules that are not ours,
+            `MODULE_STACK`.
         backend: what compiles: Cranelift; Winch, which is quicker at it, its code slower; or Cranelift for Pulley, an
             interpreter. The other two are there to be compared (`pexec bench verify`).
 
@@ -65,11 +80,18 @@ class Engine:
     _shared: ClassVar[dict[bool, Engine]] = {}
     _lock = threading.Lock()
 
-    def __init__(self, *, epoch: bool = False, metered: bool = False, backend: Backend = "cranelift") -> None:
+    def __init__(
+        self,
+        *,
+        epoch: bool = False,
+        metered: bool = False,
+        stack: int = MAX_WASM_STACK,
+        backend: Backend = "cranelift",
+    ) -> None:
         self.epoch = epoch
         self.metered = metered
-        self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered, backend=backend))
-        self._config_key = f"{backend} {CONFIG_KEY}" + " epoch" * epoch + " fuel" * metered
+        self.runtime = wasmtime.Engine(make_config(epoch=epoch, metered=metered, backend=backend, stack=stack))
+        self._config_key = f"{backend} {CONFIG_KEY} stack={stack}" + " epoch" * epoch + " fuel" * metered
 
     @property
     def wasm(self) -> bytes:

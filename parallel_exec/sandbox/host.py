@@ -36,7 +36,7 @@ class _Depth(threading.local):
 
 
 # How many host functions run in this thread. Each may have a sandbox below it, which takes up to 4 MiB of the native
-# stack (engine.MAX_WASM_STACK): two of them fit a thread's 8.
+# stack (a module 1, engine.MODULE_STACK): two of them fit a thread's 8.
 _depth = _Depth()
 
 

@@ -14,6 +14,7 @@ from .mailbox import DEADLINE_OFFSET, Reply, pack_deadline, unpack_reply
 PAGE = 65536
 MOST_MEMORY = 4 << 30
 UNLIMITED = 1 << 62
+_MOST_TABLE = 1 << 20  # elements of a table, 8 bytes each; compilers make one of a thousand or ten
 
 Exports = Mapping[str, object]
 
@@ -53,7 +54,7 @@ class LinearMemory:
             self.store.set_fuel(UNLIMITED)
         if engine.epoch:
             self.store.set_epoch_deadline(UNLIMITED)
-        self.store.set_limits(memory_size=memory_bytes, instances=1, memories=1, tables=4)
+        self.store.set_limits(memory_size=memory_bytes, instances=1, memories=1, tables=4, table_elements=_MOST_TABLE)
         try:
             self._exports = instantiate(self.store)
         except wasmtime.WasmtimeError as error:

@@ -47,6 +47,8 @@ def use_winch(config: wasmtime.Config) -> None:
 
 _VALUE = 16  # bytes of a wasmtime_val_raw_t
 _I32_MASK = 0xFFFFFFFF
+_MASKS = {"i32": _I32_MASK, "i64": (1 << 64) - 1}
+_FIELDS = {"i32": "I12x", "i64": "Q8x"}
 
 
 class Trapped(Exception):
@@ -119,21 +121,9 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func, values: Any = None
             raise Trapped(found)
         if error:
             failure = error_from(ctypes.cast(error, ctypes.POINTER(error_type)))
-            raise take_exception() or failure
+            raise failure
 
     return call
-
-
-def take_exception() -> BaseException | None:
-    """Return, and forget, the exception that a callback into Python ended the call with: wasmtime's package keeps it
-    for its own, checked, calls, and would raise it at the next one that fails.
-    """
-    from wasmtime import _func
-
-    raised: BaseException | None = getattr(_func, "LAST_EXCEPTION", None)
-    if raised is not None:
-        _func.LAST_EXCEPTION = None
-    return raised
 
 
 def bind(store: wasmtime.Store, function: wasmtime.Func) -> Callable[[], None]:
@@ -185,10 +175,14 @@ def bind_numbers(store: wasmtime.Store, function: wasmtime.Func) -> Callable[...
 def define_checked(
     linker: wasmtime.Linker, module: str, name: str, kind: wasmtime.FuncType, function: Callable[..., int | None]
 ) -> object:
-    """Define a host function through the public interface; return what has to live as long as its instances."""
+    """Define a host function through the public interface; return what has to live as long as its instances.
+
+    wasmtime's package keeps what it raises in one place for all threads, and raises it in the first of them that looks.
+    """
+    masks = [_MASKS[str(each)] for each in kind.params]
 
     def callback(*numbers: int) -> int | None:
-        result = function(*(number & _I32_MASK for number in numbers))
+        result = function(*(number & mask for number, mask in zip(numbers, masks, strict=True)))
         return None if result is None else (result ^ 1 << 31) - (1 << 31)
 
     linker.define_func(module, name, kind, callback)
@@ -200,22 +194,19 @@ def define_unchecked(
 ) -> object:
     """Like `define_checked`, without the conversions: some 1 us a call instead of 6."""
     from wasmtime import _ffi as ffi
-    from wasmtime import _func
 
     size = _VALUE * len(kind.params)
-    unpack = struct.Struct("<" + "I12x" * len(kind.params)).unpack
+    unpack = struct.Struct("<" + "".join(_FIELDS[str(each)] for each in kind.params)).unpack
     results = len(kind.results)
     string_at, number_at = ctypes.string_at, ctypes.c_uint32.from_address
     new_trap = ffi.wasmtime_trap_new
-    _func.LAST_EXCEPTION  # noqa: B018 - `take_exception` looks there
 
     def callback(_env: object, _caller: object, values: int, _count: int) -> int | None:
         try:
             result = function(*unpack(string_at(values, size)))
             if results:
                 number_at(values).value = result or 0
-        except BaseException as error:
-            _func.LAST_EXCEPTION = error  # type: ignore[assignment]  # where the public interface puts it
+        except BaseException:
             return ctypes.cast(new_trap(b"host", 4), ctypes.c_void_p).value
         return None
 
@@ -240,8 +231,8 @@ def define_unchecked(
 def define(
     linker: wasmtime.Linker, module: str, name: str, kind: wasmtime.FuncType, function: Callable[..., int | None]
 ) -> object:
-    """Define a host function whose parameters, and result if it has one, are i32, taken as unsigned. What it raises
-    ends the call into WebAssembly with a trap, and `take_exception` returns it.
+    """Define a host function whose parameters are i32 or i64, taken as unsigned, and its result, if it has one, i32.
+    What it raises ends the call into WebAssembly with a trap; who wants to know it keeps it.
 
     Returns:
         What has to live as long as the linker's instances.

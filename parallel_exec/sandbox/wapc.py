@@ -33,13 +33,15 @@ from .engine import Engine
 from .host import HostRunner, told
 from .instance import LinearMemory
 from .text import read_text
+from .wasm_prepare import CALL
 
 MODULE: Final = "wapc"
 WASI: Final = ("wasi_snapshot_preview1", "wasi_unstable")
-CALL: Final = "__guest_call"
 
 # Every function of WASI answers this errno: there is nothing to be had. Those without a result end the job (proc_exit).
 _ENOSYS: Final = 52
+_WASI_TYPES: Final = frozenset(("i32", "i64"))
+_MOST_FAILURE: Final = 64 << 10  # bytes of an error's text
 _RECORD: Final = 5  # what a console record counts beside its text, as in the engine's guest
 
 _I32: Final = wasmtime.ValType.i32()
@@ -61,6 +63,7 @@ class Wapc:
         deadline: its jobs', once there is one.
         answer: what the guest responded to the last call.
         failure: the error that it told of, or None.
+        raised: what ended the last call from inside one of the functions that are linked, or None.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Wapc:
         self.host = HostRunner(host or {}, limits)
         self.answer = b""
         self.failure: str | None = None
+        self.raised: BaseException | None = None
         self._limits = limits
         self._operation: bytes = b""
         self._payload: bytes | bytearray | memoryview = b""
@@ -97,8 +101,12 @@ class Wapc:
         }
         _check_exports(module)
         linker = wasmtime.Linker(engine.runtime)
+        linker.allow_shadowing = True  # a module may import a function twice
         self._kept = [self._define(linker, each) for each in module.imports]
-        self._linked = linker.instantiate_pre(module)
+        try:
+            self._linked = linker.instantiate_pre(module)
+        except wasmtime.WasmtimeError as error:
+            raise PluginError(f"the module imports one function as two kinds: {str(error).splitlines()[0]}") from None
 
     def exports(self, store: wasmtime.Store) -> Mapping[str, object]:
         """Make an instance in a store, and return its exports. Its start function, if it has one, runs."""
@@ -113,7 +121,7 @@ class Wapc:
         self._operation = operation
         self._payload = payload
         self.answer = b""
-        self.failure = None
+        self.failure = self.raised = None
         self._host_response = self._host_error = b""
 
     def tell(self, on_console: OnConsole) -> None:
@@ -137,7 +145,7 @@ class Wapc:
         self.answer = self._read(address, length)
 
     def _guest_error(self, address: int, length: int) -> None:
-        self.failure = read_text(self._read(address, min(length, self._limits.output_bytes)))
+        self.failure = read_text(self._read(address, min(length, _MOST_FAILURE)))
 
     def _host_call(
         self,
@@ -189,6 +197,22 @@ class Wapc:
             raise WasmError(f"it wants {length} bytes at {address}, which do not lie in its memory", trapped=True)
         self.memory.view[address : address + length] = content
 
+    def _guarded(self, function: Callable[..., int | None]) -> Callable[..., int | None]:
+        """The function as the guest may call it: not after its deadline, which code without a jump back does not look
+        at; and with what it raises kept. (wasmtime keeps that for all threads in one place, where another finds it.)
+        """
+
+        def guarded(*numbers: int) -> int | None:
+            try:
+                if self.deadline is not None and self.deadline.is_over():
+                    raise outcome.timeout(self._limits)
+                return function(*numbers)
+            except BaseException as error:
+                self.raised = error
+                raise
+
+        return guarded
+
     def _define(self, linker: wasmtime.Linker, item: wasmtime.ImportType) -> object:
         """Link one of the module's imports."""
         kind = item.type
@@ -197,10 +221,9 @@ class Wapc:
             if item.module == MODULE and name in self._imports:
                 parameters, result, function = self._imports[name]
                 if kind.params == [_I32] * parameters and kind.results == [_I32] * result:
-                    return raw.define(linker, item.module, name, kind, function)
-            elif item.module in WASI and kind.results in ([], [_I32]):
-                linker.define_func(item.module, name, kind, _refuse if kind.results else _exit)
-                return None
+                    return raw.define(linker, item.module, name, kind, self._guarded(function))
+            elif item.module in WASI and kind.results in ([], [_I32]) and {*map(str, kind.params)} <= _WASI_TYPES:
+                return raw.define(linker, item.module, name, kind, self._guarded(_refuse if kind.results else _exit))
         raise PluginError(
             f"the module wants the import {item.module}.{name} ({_shown(kind)}), which a waPC host does not have; "
             f"there are {', '.join(self._imports)} in {MODULE!r}, and functions of WASI, all of which refuse"
@@ -211,8 +234,8 @@ def _refuse(*_arguments: object) -> int:
     return _ENOSYS
 
 
-def _exit(*arguments: object) -> None:
-    raise Exited(int(str(arguments[0])) if arguments else 0)
+def _exit(status: int = 0, *_arguments: object) -> None:
+    raise Exited(status)
 
 
 def _check_exports(module: wasmtime.Module) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from .wasm_format import BakeError, Reader
 
 _MEMORY_GROW: Final = 0x40
+_LONG_REFERENCES: Final = (0x63 - 0x80, 0x64 - 0x80)  # (ref null heap-type), (ref heap-type): a heap type follows
 
 # Instructions of the prefix 0xFC that change what is neither memory nor a global: tables, and which segments are left.
 _STATEFUL: Final = {
@@ -26,11 +27,13 @@ _STATEFUL: Final = {
 }
 
 _LEB = rb"[\x80-\xff]{0,9}[\x00-\x7f]"
-# Instructions without immediates; with one LEB128 number; a load or store; constants; memory.copy and memory.fill, the
-# conversions and products of the prefix 0xFC; and those of 0xFD (vectors) that have none.
+# Instructions without immediates; blocks, unless of a reference type in its long form; with one LEB128 number; a load
+# or store; constants; memory.copy and memory.fill, the conversions and products of the prefix 0xFC; and those of 0xFD
+# (vectors) that have none.
 _PLAIN = re.compile(
     rb"(?:[\x00\x01\x05\x0b\x0f\x1a\x1b\x45-\xc4\xd1]"
-    rb"|[\x02-\x04\x0c\x0d\x10\x12\x20-\x24\x3f\x41\x42\xd2]" + _LEB + rb"|[\x28-\x3e][\x00-\x3f]" + _LEB + rb"|\x11"
+    rb"|[\x02-\x04][\x00-\x62\x65-\x7f]"
+    rb"|[\x0c\x0d\x10\x12\x20-\x24\x3f\x41\x42\xd2]" + _LEB + rb"|[\x28-\x3e][\x00-\x3f]" + _LEB + rb"|\x11"
     rb"[\x00-\x7f]" + _LEB + rb"|\x43.{4}|\x44.{8}"
     rb"|\xfc(?:[\x00-\x07\x13-\x16]|\x0a\x00\x00|\x0b\x00)"
     rb"|\xfd(?:[\x00-\x0b\x5c\x5d][\x00-\x3f]" + _LEB + rb"|[\x0c\x0d].{16}|[\x0e-\x14\x22-\x53\x5e-\x7f]"
@@ -76,7 +79,10 @@ def _skip(reader: Reader) -> int:
     match opcode:
         case 0x40 | 0x3F | 0x10 | 0x12 | 0x0C | 0x0D | 0x25 | 0xD2:
             reader.unsigned()
-        case 0x02 | 0x03 | 0x04 | 0xD0:
+        case 0x02 | 0x03 | 0x04:
+            if reader.signed(33) in _LONG_REFERENCES:
+                reader.skip_heap_type()
+        case 0xD0:
             reader.skip_heap_type()
         case 0x0E:  # br_table
             for _ in range(reader.unsigned() + 1):

@@ -20,7 +20,7 @@ from ..limits import Limits
 from . import image_file, raw
 from .console import OnConsole, log_record
 from .deadline import Deadline
-from .engine import Engine
+from .engine import MODULE_STACK, Engine
 from .image_file import PAGE, Runs
 from .reset import Plan
 from .runner import Image
@@ -76,7 +76,7 @@ class WasmImage(Image):
             fails in its initialisation. JobTimeout, MemoryLimitExceeded, FuelExhausted: that exceeds the limits.
         """
         limits = limits or Limits()
-        engine = Engine(epoch=True, metered=limits.fuel is not None)
+        engine = Engine(epoch=True, stack=MODULE_STACK, metered=limits.fuel is not None)
         try:
             wasmtime.Module.validate(engine.runtime, wasm)
             prepared = prepare(wasm)
@@ -90,7 +90,7 @@ class WasmImage(Image):
             raise PluginError("the module's memory has no page, so that a waPC host cannot write requests there")
         fresh = instance.read(0, instance.size())
         for export, called in _INITIALISERS.items():
-            _initialise(instance, export, called, limits)
+            _initialise(wapc, instance, export, called, limits)
         wapc.tell(log_record)
         memory = instance.read(0, instance.size())
         return cls(
@@ -152,26 +152,27 @@ class WasmImage(Image):
         )
 
 
-def _initialise(instance: WasmInstance, export: str, called: str, limits: Limits) -> None:
+def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, limits: Limits) -> None:
     function = instance.function(export)
     if function is None:
         return
-    if len(function.type(instance.store).params):
-        raise PluginError(f"the module's {called} takes parameters; a waPC host calls it without")
-    deadline = Deadline(instance, limits)
+    kind = function.type(instance.store)
+    if kind.params or kind.results:
+        raise PluginError(f"the module's {called} takes parameters or returns something; a waPC host calls it without")
+    deadline = wapc.deadline = Deadline(instance, limits)
     deadline.begin(1)
     try:
-        raw.checked(instance.store, function)()
-    except Exited as exited:
-        if exited.status or export != "_start":  # a program may say in this way that it has ended well
-            raise PluginError(f"the module fails in {called}: {exited}") from None
-    except raw.Trapped as trap:
-        error = trap_error(instance, limits, trap)
-        if isinstance(error, WasmError):
-            raise PluginError(f"the module fails in {called}: {error.message}") from None
+        raw.bind(instance.store, function)()
+    except (raw.Trapped, wasmtime.WasmtimeError, Exited, WasmError) as stopped:
+        error: BaseException = wapc.raised or stopped
+        if isinstance(error, raw.Trapped):
+            error = trap_error(instance, limits, error)
+        if isinstance(error, Exited) and not error.status and export == "_start":
+            return  # a program says in this way that it has ended well
+        if isinstance(error, WasmError | Exited):
+            text = error.message if isinstance(error, WasmError) else str(error)
+            raise PluginError(f"the module fails in {called}: {text}") from None
         raise error from None
-    except WasmError as error:
-        raise PluginError(f"the module fails in {called}: {error.message}") from None
     finally:
         deadline.end()
         deadline.close()

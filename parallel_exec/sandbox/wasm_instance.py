@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import wasmtime
 
-from ..errors import FuelExhausted, PexecError, WasmError
+from ..errors import FuelExhausted, PexecError, PluginError, WasmError
 from ..limits import Limits
 from . import outcome
 from .engine import Engine
@@ -41,12 +41,15 @@ def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
     """Make an instance.
 
     Raises:
-        MemoryLimitExceeded: its memory is larger than the limits allow.
+        MemoryLimitExceeded: its memory is larger than the limits allow. PluginError: its tables are, or a segment lies
+        outside of its memory or table.
     """
     try:
         instance = WasmInstance(engine, limits.memory_bytes, wapc.exports)
     except MemoryRefused as refused:
         raise outcome.out_of_memory(limits, refused.wanted) from None
+    except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+        raise PluginError(f"no instance of the module can be made: {str(error).splitlines()[-1].strip()}") from None
     wapc.memory = instance
     return instance
 

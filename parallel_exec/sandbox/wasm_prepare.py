@@ -17,6 +17,7 @@ from .wasm_format import (
     BakeError,
     ExternalKind,
     Parts,
+    Reader,
     Section,
     SectionId,
     read_sections,
@@ -24,11 +25,16 @@ from .wasm_format import (
     unsigned,
 )
 
-REFUSED: Final = "pexec:refused"
-GLOBAL: Final = "pexec:global:"
-START: Final = "pexec:start"
+_OURS: Final = "pexec:"
+REFUSED: Final = _OURS + "refused"
+GLOBAL: Final = _OURS + "global:"
+START: Final = _OURS + "start"
+CALL: Final = "__guest_call"
 
 _FUNCTION_TYPE: Final = 0x60
+# Imports, exports and mutable globals, each. What wasmtime takes to find exports in a new instance grows with the square
+# of their number: 4 s for ten thousand.
+_MOST: Final = 1000
 _SUPPORTED: Final = frozenset((0x7F, 0x7E, 0x7D, 0x7C))  # i32, i64, f32, f64
 
 # (func (param i32) (result i32) (local i32)
@@ -39,8 +45,8 @@ _GROW: Final = bytes.fromhex("01017f200040002201417f4604403f0020006a24"), bytes.
 _GROW_TYPE: Final = bytes.fromhex("60017f017f")
 
 
-class _Counts(NamedTuple):
-    functions: int
+class _Imported(NamedTuple):
+    functions: list[int]  # their types' indexes
     globals: int
 
 
@@ -56,13 +62,15 @@ def prepare(module: bytes) -> bytes:
         BakeError: the module keeps state that no image holds, or is none that can be prepared; the text says why.
     """
     sections = {each.id: each for each in read_sections(module) if each.id is not SectionId.CUSTOM}
-    imported = _imported(sections.get(SectionId.IMPORT))
+    types = _types(sections.get(SectionId.TYPE))
+    imported = _imported(sections.get(SectionId.IMPORT), types)
     _check_memory(sections.get(SectionId.MEMORY))
+    functions = imported.functions + _defined(sections.get(SectionId.FUNCTION))
+    _check_exports(sections.get(SectionId.EXPORT), functions, types)
     mutable, globals_ = _globals(sections.get(SectionId.GLOBAL), imported.globals)
     bodies = list(_bodies(sections.get(SectionId.CODE)))
-    types = _count_types(sections.get(SectionId.TYPE))
     refused = imported.globals + globals_
-    grow = imported.functions + len(bodies)
+    grow = len(functions)
     code: Parts = []
     for body, offset in bodies:
         code += _rewritten(body, growths(body, offset), grow)
@@ -75,7 +83,7 @@ def prepare(module: bytes) -> bytes:
         exports.append(_export(START, ExternalKind.FUNCTION, start.reader().unsigned()))
     additions: dict[SectionId, Parts] = {
         SectionId.TYPE: [_GROW_TYPE],
-        SectionId.FUNCTION: [unsigned(types)],
+        SectionId.FUNCTION: [unsigned(len(types))],
         SectionId.GLOBAL: [b"\x7f\x01\x41\x00\x0b"],
         SectionId.EXPORT: [*exports],
     }
@@ -108,24 +116,41 @@ def _extended(section: Section | None, entries: Parts) -> Parts:
     return [unsigned(count + len(entries)), section.body[reader.position :], *entries]
 
 
-def _imported(section: Section | None) -> _Counts:
-    counts = dict.fromkeys(ExternalKind, 0)
+def _imported(section: Section | None, types: list[bool]) -> _Imported:
+    functions: list[int] = []
+    globals_ = 0
     if section is not None:
         reader = section.reader()
-        for _ in range(reader.unsigned()):
-            reader.name()
-            reader.name()
+        for _ in range(_bounded(reader, "imports")):
+            name = f"{reader.name()}.{reader.name()}"
             kind = ExternalKind(reader.byte())
-            counts[kind] += 1
             match kind:
                 case ExternalKind.FUNCTION:
-                    reader.unsigned()
+                    functions.append(reader.unsigned())
+                    if not types[functions[-1]]:
+                        raise BakeError(f"its import {name} takes or returns what is no number")
                 case ExternalKind.GLOBAL:
+                    globals_ += 1
                     reader.value_type()
                     reader.byte()
                 case _:
                     raise BakeError(f"it imports a {kind.name.lower()}")
-    return _Counts(counts[ExternalKind.FUNCTION], counts[ExternalKind.GLOBAL])
+    return _Imported(functions, globals_)
+
+
+def _bounded(reader: Reader, what: str) -> int:
+    count = reader.unsigned()
+    if count > _MOST:
+        raise BakeError(f"it has {count} {what}; at most {_MOST} are taken")
+    return count
+
+
+def _defined(section: Section | None) -> list[int]:
+    """The types' indexes of the module's own functions."""
+    if section is None:
+        return []
+    reader = section.reader()
+    return [reader.unsigned() for _ in range(reader.unsigned())]
 
 
 def _check_memory(section: Section | None) -> None:
@@ -135,6 +160,19 @@ def _check_memory(section: Section | None) -> None:
     flags, _least, _most = reader.limits()
     if flags > 1:
         raise BakeError("its memory must be of 32-bit addresses and not shared")
+
+
+def _check_exports(section: Section | None, functions: list[int], types: list[bool]) -> None:
+    if section is None:
+        return
+    reader = section.reader()
+    for _ in range(_bounded(reader, "exports")):
+        name = reader.name()
+        if name.startswith(_OURS):
+            raise BakeError(f"it exports {name!r}, and names that begin with {_OURS!r} are this package's")
+        kind, index = reader.byte(), reader.unsigned()
+        if name == CALL and kind == ExternalKind.FUNCTION and not types[functions[index]]:
+            raise BakeError(f"its {CALL} takes or returns what is no number")
 
 
 def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
@@ -151,23 +189,26 @@ def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
             if kind not in _SUPPORTED:
                 raise BakeError(f"its mutable global at offset {start} is no number, and could not be restored")
             mutable.append(index)
+            if len(mutable) > _MOST:
+                raise BakeError(f"it has more than {_MOST} mutable globals")
         reader.skip_expression()
     return mutable, count
 
 
-def _count_types(section: Section | None) -> int:
+def _types(section: Section | None) -> list[bool]:
+    """Of each type of a function, whether it has numbers only. wasmtime's C interface ends the process when it is asked
+    for the type of a vector."""
     if section is None:
-        return 0
+        return []
     reader = section.reader()
-    count = reader.unsigned()
-    for _ in range(count):
+    types = []
+    for _ in range(reader.unsigned()):
         start = reader.offset
         if reader.byte() != _FUNCTION_TYPE:
             raise BakeError(f"the type at offset {start} is none of a function")
-        for _list in ("parameters", "results"):
-            for _type in range(reader.unsigned()):
-                reader.value_type()
-    return count
+        values = [reader.value_type() for _list in ("parameters", "results") for _ in range(reader.unsigned())]
+        types.append(_SUPPORTED.issuperset(values))
+    return types
 
 
 def _bodies(section: Section | None) -> Iterator[tuple[memoryview, int]]:

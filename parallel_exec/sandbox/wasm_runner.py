@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import wasmtime
 
 from .. import arrays, message_pack
 from ..errors import InvalidDocument, PexecError, PluginError, WasmError
@@ -16,12 +17,13 @@ from . import outcome, raw
 from .chain import is_chain
 from .console import OnConsole
 from .deadline import Deadline
-from .engine import Engine
+from .engine import MODULE_STACK, Engine
 from .instance import MemoryRefused
 from .runner import Runner
-from .wapc import CALL, Exited, Wapc
+from .wapc import Exited, Wapc
 from .wasm_chain import run_chain
 from .wasm_instance import WasmInstance, open_instance, trap_error
+from .wasm_prepare import CALL
 
 if TYPE_CHECKING:
     from .wasm_image import WasmImage
@@ -58,7 +60,7 @@ class WasmRunner(Runner[WasmInstance]):
         super().__init__(limits)
         self._image = image
         self._on_console = on_console
-        self._engine = engine or Engine(epoch=True, metered=limits.fuel is not None)
+        self._engine = engine or Engine(epoch=True, stack=MODULE_STACK, metered=limits.fuel is not None)
         self._wapc = Wapc(self._engine, self._engine.compile(image.wasm), limits, host)
         self._operations: dict[str, bytes] = {}
         self._intact = True  # whether the last call has come back from the module
@@ -137,10 +139,11 @@ class WasmRunner(Runner[WasmInstance]):
         self._intact = False  # until it returns: nobody knows what state a call that is torn off leaves
         try:
             succeeded = self._call(len(operation), len(payload))
-        except raw.Trapped as trap:
-            raise _known(raw.take_exception() or trap_error(instance, self.limits, trap)) from None
-        except Exited as exited:
-            raise _known(exited) from None
+        except (raw.Trapped, wasmtime.WasmtimeError, Exited) as stopped:
+            error: BaseException = wapc.raised or stopped
+            if isinstance(error, raw.Trapped):
+                error = trap_error(instance, self.limits, error)
+            raise WasmError(str(error), trapped=True) if isinstance(error, Exited) else error from None
         self._intact = True
         if succeeded:
             return wapc.answer
@@ -203,7 +206,3 @@ def _document(content: bytes | bytearray | memoryview, kind: int) -> Any:
         except PluginError as error:
             raise InvalidDocument(f"the document is not MessagePack: {error}") from None
     return _Payload(content)
-
-
-def _known(error: BaseException) -> BaseException:
-    return WasmError(str(error), trapped=True) if isinstance(error, Exited) else error

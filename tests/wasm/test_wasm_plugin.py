@@ -317,9 +317,9 @@ MEMORY = '(memory (export "memory") 1)'
         (module(f'(import "wapc" "other" (func)) {MEMORY} {CALL}'), r"wapc\.other"),
         (module(f'(import "env" "memory" (memory 1)) {CALL}'), "imports a memory"),
         (module(f'(import "env" "g" (global i32)) {MEMORY} {CALL}'), r"env\.g \(global\)"),
-        (module(f'(memory (export "memory") i64 1) {CALL}'), "32-bit addresses"),
+        (module(f'(memory (export "memory") i64 1) {CALL}'), "memory64 must be enabled"),
         (module(f'(memory (export "memory") 0) {CALL}'), "no page"),
-        (module(f"{MEMORY} (memory 1) {CALL}"), "one memory"),
+        (module(f"{MEMORY} (memory 1) {CALL}"), "multiple memories"),
         (module(f"{MEMORY} (global (mut funcref) (ref.null func)) {CALL}"), "is no number"),
         (
             module(f"{MEMORY} (table 2 funcref) (func (table.set (i32.const 0) (ref.null func))) {CALL}"),

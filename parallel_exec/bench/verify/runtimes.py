@@ -16,7 +16,7 @@ from ...plugin import Plugin
 from ...pool import Pool
 from ...sandbox import Sandbox
 from ...sandbox.console import log_record
-from ...sandbox.engine import Backend, Engine
+from ...sandbox.engine import MODULE_STACK, Backend, Engine
 from ...sandbox.wasm_runner import WasmRunner
 from ...wasm_plugin import WasmPlugin
 from .messages import Signed, batch
@@ -60,7 +60,7 @@ class Module(Verifier):
         plugin = WasmPlugin.from_file(module_path(self._module))
         limits = Limits()
         try:
-            engine = Engine(epoch=True, backend=self._backend)
+            engine = Engine(epoch=True, stack=MODULE_STACK, backend=self._backend)
             self._runner = WasmRunner(plugin.capture(limits), limits, log_record, None, engine=engine)
         except (wasmtime.WasmtimeError, AttributeError) as error:
             raise Missing(str(error).splitlines()[0]) from None

@@ -11,9 +11,9 @@ from ...message_pack import decode, pack
 from ...modules import module_path
 from ...sandbox import Sandbox, raw
 from ...sandbox.engine import Engine
-from ...sandbox.wapc import CALL, Wapc
+from ...sandbox.wapc import Wapc
 from ...sandbox.wasm_instance import open_instance
-from ...sandbox.wasm_prepare import prepare
+from ...sandbox.wasm_prepare import CALL, prepare
 from .messages import KINDS, Signed
 from .runtimes import module_plugin
 from .verifier import Verifier
