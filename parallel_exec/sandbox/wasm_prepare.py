@@ -32,8 +32,8 @@ START: Final = _OURS + "start"
 CALL: Final = "__guest_call"
 
 _FUNCTION_TYPE: Final = 0x60
-# Imports, exports and mutable globals, each. What wasmtime takes to find exports in a new instance grows with the square
-# of their number: 4 s for ten thousand.
+# Imports, exports and mutable globals, each. What wasmtime takes to find exports in a new instance grows with the
+# square of their number: 4 s for ten thousand.
 _MOST: Final = 1000
 _SUPPORTED: Final = frozenset((0x7F, 0x7E, 0x7D, 0x7C))  # i32, i64, f32, f64
 
