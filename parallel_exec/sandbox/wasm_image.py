@@ -80,11 +80,12 @@ class WasmImage(Image):
         try:
             wasmtime.Module.validate(engine.runtime, wasm)
             prepared = prepare(wasm)
+            compiled = engine.compile(prepared)
         except wasmtime.WasmtimeError as error:
             raise PluginError(f"not a WebAssembly module that can be run: {_reason(error)}") from None
         except BakeError as error:
             raise PluginError(f"the module cannot be run: {error}") from None
-        wapc = Wapc(engine, engine.compile(prepared), limits, None)
+        wapc = Wapc(engine, compiled, limits, None)
         instance = open_instance(wapc, engine, limits)
         if not instance.size():
             raise PluginError("the module's memory has no page, so that a waPC host cannot write requests there")

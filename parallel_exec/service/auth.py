@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 KEY = "authorization"
-_OPEN = "/grpc.health.v1.Health/"  # whoever checks a server's health has no token
+_OPEN = "/grpc.health.v1.Health/Check"  # whoever checks a server's health has no token
 
 
 def bearer(token: str) -> tuple[str, str]:
@@ -22,7 +22,7 @@ def bearer(token: str) -> tuple[str, str]:
 
 
 class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Lets calls through whose metadata carries the token, and those of the health service.
+    """Lets calls through whose metadata carries the token, and checks of health; not watches of it, which never end.
 
     Args:
         token: the token.
@@ -30,14 +30,15 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     def __init__(self, token: str) -> None:
         self._expected = bearer(token)[1].encode()
-        self._refusal = grpc.unary_unary_rpc_method_handler(_refuse)
+        # Of a stream, whatever is called: the other kind waits for a request, which need never come.
+        self._refusal = grpc.stream_stream_rpc_method_handler(_refuse)
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        if handler_call_details.method.startswith(_OPEN):
+        if handler_call_details.method == _OPEN:
             return await continuation(handler_call_details)
         for key, value in handler_call_details.invocation_metadata:
             # In constant time, so that how long it takes tells nothing of the token.

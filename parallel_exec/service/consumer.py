@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ..errors import JSError, WorkerCrashed
@@ -25,6 +26,8 @@ from .redis_queue import Delivered, RedisQueue
 
 # Entries in one settle, and most that are claimed at a time.
 BATCH = 64
+# Fields of an entry that go into the dead-letter stream: Redis's scripts can pass on 8,000 values at a time.
+MOST_FIELDS = 1000
 # What a job's future says when it is to be run again without having been delivered: its server is away.
 _AGAIN = "UNAVAILABLE"
 _AGAIN_S = 0.5
@@ -189,7 +192,8 @@ class Consumer:
         if entry.deliveries > self._options.deliveries:
             self._jobs[entry.id] = None
             tells = {"entry": entry.id, "deliveries": entry.deliveries, "reason": "delivered too often"}
-            self._too_often.append((entry.id, {**{_text(key): value for key, value in entry.fields.items()}, **tells}))
+            kept = {_text(key): value for key, value in islice(entry.fields.items(), MOST_FIELDS)}
+            self._too_often.append((entry.id, {**kept, **tells}))
             self._something.set()
             return
         document = entry.fields.get(self._options.field.encode())

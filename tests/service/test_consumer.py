@@ -188,6 +188,20 @@ def test_an_entry_that_kills_its_worker_is_given_up(consume, redis_server):
     nothing_is_left(redis)
 
 
+def test_an_entry_of_many_fields_is_given_up(consume, redis_server):
+    redis = redis_server.client()
+    redis.xgroup_create("in", "g", id="0", mkstream=True)
+    redis.xadd("in", {"document": b"1", **{f"f{n}": n for n in range(5000)}})
+    for _ in range(3):
+        redis.xreadgroup("g", "gone", {"in": ">"})
+        redis.xautoclaim("in", "g", "gone", min_idle_time=0)
+    process = consume("--claim-after", "0.1", "--deliveries", "2")
+    dead, *_ = results(redis, 1, "in:dead")
+    assert (dead[b"document"], dead[b"reason"], len(dead)) == (b"1", b"delivered too often", 1003)
+    assert process.end()[0] == 0
+    nothing_is_left(redis)
+
+
 def test_an_entry_whose_worker_dies_is_run_again(consume, redis_server):
     redis = redis_server.client()
     process = consume("--time-limit", "300")

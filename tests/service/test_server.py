@@ -134,6 +134,27 @@ def test_a_token(serve, tmp_path):
         assert health(channel) == SERVING
 
 
+def test_who_has_no_token_holds_no_place(serve, tmp_path):
+    (tmp_path / "token").write_text("s3cret\n")
+    _, address = serve("--token-file", str(tmp_path / "token"), "--max-calls", "4")
+    never = threading.Event()
+
+    def nothing():
+        never.wait()
+        yield b""
+
+    with grpc.insecure_channel(address) as channel:
+        methods = [f"/{messages.SERVICE}/ExecuteStream", f"/{messages.SERVICE}/Execute", "/grpc.health.v1.Health/Watch"]
+        try:
+            for method in methods * 4:
+                with pytest.raises(grpc.RpcError) as refused:
+                    next(channel.stream_stream(method)(nothing(), timeout=60))
+                assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        finally:
+            never.set()
+        assert health(channel) == SERVING
+
+
 @pytest.fixture
 def certificate(tmp_path):
     """Files with a certificate for localhost, signed by itself, and its key."""

@@ -61,6 +61,10 @@ def test_no_instruction_hides_behind_a_type_that_is_not_known() -> None:
         (WASI.format("") * 1001 + MEMORY + CALL, "has 1001 imports; at most 1000"),
         (MEMORY + CALL + "(type (struct (field (mut i32))))", "gc"),
         (MEMORY + CALL + "(tag)", "exceptions"),
+        (
+            MEMORY + CALL + f"(func (param i32) (br_table {'0 ' * 400_000} (local.get 0)))",
+            "can be run: failed to compile",
+        ),
     ],
 )
 def test_what_could_do_harm_is_no_plugin(fields: str, message: str) -> None:
