@@ -97,6 +97,7 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func, values: Any = None
         AttributeError: this wasmtime does not have what is needed.
     """
     from wasmtime import _ffi as ffi
+    from wasmtime import _func as public
 
     # Indexing, unlike attribute access, makes a function object of our own, whose types we may set.
     entry = ffi.dll["wasmtime_func_call_unchecked"]
@@ -121,6 +122,9 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func, values: Any = None
             raise Trapped(found)
         if error:
             failure = error_from(ctypes.cast(error, ctypes.POINTER(error_type)))
+            # A callback through the public interface has left what it raised there, for its own, checked, calls: the
+            # next one that fails, whoever makes it, would raise it.
+            public.LAST_EXCEPTION = None
             raise failure
 
     return call
