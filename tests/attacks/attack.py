@@ -29,13 +29,20 @@ PATIENCE_S = 15.0
 # Seconds that a job may compute beyond its deadline: the longest step that looks at none.
 LATE_S = 1.0
 
-# Where time is not what is tested, there is enough of it.
-CALM = px.Limits(time_s=20.0, memory_bytes=48 * MIB, output_bytes=4 * MIB, document_bytes=16 * MIB)
+# Where time is not what is tested, there is enough of it. It is CPU time, and the grace long: a busy machine may well
+# keep a job waiting.
+CALM = px.Limits(
+    time_s=20.0,
+    clock="cpu",
+    grace_s=PATIENCE_S,
+    memory_bytes=48 * MIB,
+    output_bytes=4 * MIB,
+    document_bytes=16 * MIB,
+)
 # Less memory, and so sooner used up.
 PATIENT = dataclasses.replace(CALM, memory_bytes=24 * MIB)
-# What never ends is stopped the same way after any time. It is CPU time, and the grace long: the good jobs have the same
-# limits, and a busy machine may well keep one of them waiting this long.
-HURRIED = dataclasses.replace(CALM, time_s=0.03, clock="cpu", grace_s=PATIENCE_S)
+# What never ends is stopped the same way after any time. The good jobs have the same limits.
+HURRIED = dataclasses.replace(CALM, time_s=0.03)
 # For what needs memory to be filled, or made, before it comes to its loop.
 PREPARING = dataclasses.replace(HURRIED, time_s=0.25)
 

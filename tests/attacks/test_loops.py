@@ -214,7 +214,7 @@ TABLE = [
 ]
 test_in_a_sandbox, test_in_a_pool = judged(TABLE)
 
-PASSING = px.Limits(time_s=HURRIED.time_s)
+PASSING = px.Limits(time_s=HURRIED.time_s, grace_s=HURRIED.grace_s)
 # One of each mechanism: how an attack is stopped does not depend on the clock.
 BY_PASSED_TIME = (
     *("while", "coercion-getter", "proxy-trap-get", "callback-sort", "iterator-generator", "promise-async-await"),

@@ -112,7 +112,7 @@ TABLE += [
     Attack("message-while-reported", "throw Object.defineProperty(new Error(), 'message', {get: () => 'x'.repeat(1e8)})",
            (px.MemoryLimitExceeded, px.JSError)),
 ]  # fmt: skip
-FITTING = px.Limits(time_s=5.0, memory_bytes=512 << 20, output_bytes=1 << 20)
+FITTING = px.Limits(time_s=60.0, memory_bytes=512 << 20, output_bytes=1 << 20)
 
 
 test_in_a_sandbox, test_in_a_pool = judged(TABLE)
