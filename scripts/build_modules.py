@@ -49,12 +49,15 @@ KINDS = {
     "both": ("-DVERIFY_SCHNORR", "-DVERIFY_ECDSA"),
 }
 OPTIMISED = {"speed": "-O3", "size": "-Oz"}
+# wasmtime's compiler makes of a function in which field multiplications have been inlined too often code that is slower
+# by a quarter: so less is inlined than is usual (225), and nothing when the parts are linked. An interpreter wants it.
+#
 # Windows of 10 bits are tables of 64 KiB, which stay in the processor's cache and which a reset copies in 3 us. The
 # library's default of 15 makes them 1 MiB, and a verification no faster; in an interpreter, where additions are dear,
 # 13 bits save 3 % and more save nothing.
 TARGETS = {
-    "wide": ("-mwide-arithmetic", "-mbulk-memory", "-DECMULT_WINDOW_SIZE=10"),
-    "mvp": ("-mcpu=mvp", "-DUSE_FORCE_WIDEMUL_INT64=1", "-DECMULT_WINDOW_SIZE=13"),
+    "wide": ("-mwide-arithmetic", "-mbulk-memory", "-mllvm", "-inline-threshold=25", "-DECMULT_WINDOW_SIZE=10"),
+    "mvp": ("-mcpu=mvp", "-flto", "-DUSE_FORCE_WIDEMUL_INT64=1", "-DECMULT_WINDOW_SIZE=13"),
 }
 
 # Verifying takes less than 8 KiB of it. The linker's default of 16 MiB would have to be zeroed after every message.
@@ -64,7 +67,6 @@ COMPILE_FLAGS = (
     "-target",
     "wasm32-wasi",
     "-mexec-model=reactor",
-    "-flto",
     "-DENABLE_MODULE_EXTRAKEYS",
     "-DENABLE_MODULE_SCHNORRSIG",
     "-DCOMB_BLOCKS=2",  # with the next one, the smallest table for signing, which the linker leaves out

@@ -45,8 +45,8 @@ def verification_table(outcome: Outcome) -> RenderableType:
             published,
         )
     lines = [
-        f"Medians of {len(outcome.measured[0].seconds)} interleaved rounds. One by one is from Python values to Python "
-        "values, by waPC and MessagePack for modules, by JSON for JavaScript.",
+        f"Medians of {len(outcome.measured[0].seconds)} interleaved rounds, of ratios too. One by one is from Python "
+        "values to Python values, by waPC and MessagePack for modules, by JSON for JavaScript.",
         f"pool: {outcome.workers} worker processes, which run Cranelift's code only; elapsed time by messages.",
         *(f"not measured: {name}: {reason}" for name, reason in outcome.missing.items()),
     ]
