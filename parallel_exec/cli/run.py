@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +67,6 @@ def run(
     limits = make_limits(memory_limit, time_limit)
     processes = count_workers(workers)
     placeholder = _placeholder(failed_as)
-    _check_inputs_stay(out, [plugin, *(files or [])])
 
     from ..plugin import Plugin
     from .batch import WORTH_S, run_batch
@@ -126,13 +124,6 @@ def run(
         if failed > 1:
             say(f"{failed} of {failed + done} documents failed")
         raise typer.Exit(FAILURE)
-
-
-def _check_inputs_stay(out: str, inputs: list[str]) -> None:
-    """Refuse to write over a file that is to be read."""
-    for path in inputs:
-        if out != "-" and os.path.isfile(out) and os.path.isfile(path) and os.path.samefile(path, out):
-            raise usage(f"the results would replace {path}, which is to be read; name another file with -o")
 
 
 def _placeholder(text: str | None) -> bytes | None:

@@ -33,8 +33,6 @@ USAGE = [
     (["run", "good.js", "good.json", "--memory-limit", "lots"], "--memory-limit must be a number of bytes"),
     (["run", "good.js", "good.json", "--memory-limit", "1k"], "--memory-limit must be an integer from"),
     (["run", "good.js", "good.json", "--function", ""], "--function must be a name"),
-    (["run", "good.js", "good.json", "-o", "./good.json"], "the results would replace good.json, which is to be read"),
-    (["run", "good.js", "good.json", "-o", "good.js"], "the results would replace good.js, which is to be read"),
     (["bench", "--workers", "0"], "--workers must be at least 1; got 0"),
     (["bench", "--jobs", "0"], "--jobs must be at least 1; got 0"),
     (
