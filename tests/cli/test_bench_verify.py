@@ -56,7 +56,7 @@ def test_all_runtimes_on_random_kinds(pexec, tmp_path, monkeypatch):
     measured = {row["name"] for row in rows}
     for name in ("wasmtime Winch", "wasmtime Pulley", "wasm3"):
         assert name in measured or f"not measured: {name}: {figures['missing'][name]}" in ran.out.replace("\n", " ")
-    for published in ("2.7 to 3.2 x", "23 to 30 x", "30 ms"):
+    for published in ("2.7 to 3.2 x", "30 ms", *(["23 to 30 x"] if "wasm3" in measured else [])):
         assert published in ran.out
 
 
