@@ -185,8 +185,8 @@ class _Worker:
         requests.release(frame)
         size -= requests.unread
         self._reply(first, entries, parts)
-        left = self._block.requests.unread
-        # Two batches are worth an announcement each: the parent must not be late with the one after the next.
+        left = requests.unread
+        # With one batch left, whatever there was before: the parent has the time that one takes to send more.
         if request.quiet and left > max(self._high_water * LOW_WATER, size * 3 // 2):
             self._unannounced = True
             self._high_water = max(self._high_water, left + size)
