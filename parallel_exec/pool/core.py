@@ -38,6 +38,7 @@ from .processes import Worker, WorkerState
 from .publisher import Publisher
 from .ring import RingCorrupted
 from .scheduler import Scheduler
+from .spinning import Spinner
 from .stats import PoolStats, Tally
 from .stopping import Stops
 from .supervisor import Supervisor
@@ -80,6 +81,7 @@ class Core:
         self.events = events
         self._changed = threading.Condition(self._lock)  # something else than results has been dealt with
         self._done: deque[tuple[list[Job | None], list[Entry], bytes, Tally]] = deque()
+        self._taking = threading.Lock()  # of whoever takes results, ends jobs or buries workers; taken before the other
         self._closing = False
         self._aborting = False
         self._closed = False
@@ -101,6 +103,7 @@ class Core:
             self._workers = self._supervisor.workers
             self._stops = Stops(self._scheduler, self._supervisor, self._take, self.duty)
             self._waiting = Waiting(
+                self._taking,
                 self._lock,
                 self._changed,
                 self._poller,
@@ -109,6 +112,9 @@ class Core:
                 self._stops,
                 self._publisher,
                 self.duty,
+            )
+            self._spinner = Spinner(
+                self._lock, self._taking, self._collect, self._scheduler, self._workers, self.duty, self._wakeup
             )
             self._supervisor.start_zygote()
             Engine.shared()  # compiles it, the first time on a machine, while the zygote starts up
@@ -133,6 +139,8 @@ class Core:
                 job.queued_ns = now
                 if job.future is not None:
                     self.duty.outsider(job.future)
+                    if job.target.short:
+                        job.future.spinner = self._spinner
             self._scheduler.add(jobs)
             failures = self._hand_over()
             for _, failure in failures:
@@ -294,7 +302,8 @@ class Core:
             with self._lock:
                 self._supervisor.broken = f"the pool failed: {type(error).__name__}: {error}"
                 failures = self._settle()
-            self._end(failures)
+            with self._taking:
+                self._end(failures)
         finally:
             self._close()
 
@@ -311,13 +320,18 @@ class Core:
         if now >= self._look_at or not any(worker.block.results.unread for worker in self._workers.values()):
             self._look_at = now + LOOK_S
             only_results = self._waiting.wait(timeout, now, leave=results_only)
+        with self._taking:
+            self._collect()
+        return only_results and not self._closed
+
+    def _collect(self) -> None:
+        """Take what results there are, hand over what waits, and end jobs."""
         with self._lock:
             for worker in list(self._workers.values()):
                 if worker.block.results.unread:
                     self._take(worker)
             failures = self._settle()
         self._end(failures)
-        return only_results and not self._closed
 
     def _take(self, worker: Worker) -> None:
         """Count out what a worker has ended."""
@@ -386,7 +400,7 @@ class Core:
 
     def _close(self) -> None:
         """Leave nothing behind."""
-        with self._lock:
+        with self._taking, self._lock:
             self._closed = True
             self._changed.notify_all()
             self._supervisor.close()

@@ -108,6 +108,10 @@ class Duty:
         """Whether one map is all there is to do, so that its consumer may collect."""
         return len(self._maps) == 1 and not self._outsiders and not self._ended and not self.interrupted
 
+    def is_alone(self, future: Future[Any]) -> bool:
+        """Whether one job, which belongs to no map, is all there is to do."""
+        return not self._maps and len(self._outsiders) == 1 and future in self._outsiders and not self.interrupted
+
     def is_mine(self) -> bool:
         """Whether this thread is the one that collects, and so in a callback of a future."""
         return self._collects == threading.get_ident()
@@ -187,6 +191,17 @@ class Duty:
         finally:
             self._waiting.discard(consumer)
 
+    def torn(self) -> None:
+        """An exception, such as Ctrl-C, tore this thread out of taking results (README: interrupted step)."""
+        self.interrupted = True
+        try:
+            # At once, so that no new job goes where it may be lost; if this is torn out too, the collector does it.
+            self._distrust()
+        finally:
+            # The collector may rest, or wait for an event in a round that it has begun since.
+            self._resume.ring()
+            self._wakeup.ring()
+
     def _drive(self, consumer: Consumer, deadline: float) -> bool:
         """Collect until the consumer has what it waits for; False: there is something that the collector has to do."""
         try:
@@ -206,14 +221,7 @@ class Duty:
                         break
                 return True
         except BaseException:
-            self.interrupted = True
-            try:
-                # At once, so that no new job goes where it may be lost; if this is torn out too, the collector does it.
-                self._distrust()
-            finally:
-                # The collector may rest, or wait for an event in a round that it has begun since.
-                self._resume.ring()
-                self._wakeup.ring()
+            self.torn()
             raise
         finally:
             self._claims.discard(consumer)

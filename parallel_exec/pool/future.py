@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .version import Version
+
+if TYPE_CHECKING:
+    from .spinning import Spinner
 
 
 class JobFuture(Future[Any]):
@@ -13,6 +16,23 @@ class JobFuture(Future[Any]):
 
     Attributes:
         version: the version, from the beginning; None if the job is of no deployment.
+        spinner: how to wait for the result of a short job (spinning.py); None if it is not short, or over.
     """
 
     version: Version | None = None
+    spinner: Spinner | None = None
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As `concurrent.futures.Future.result`."""
+        self._spin(timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As `concurrent.futures.Future.exception`."""
+        self._spin(timeout)
+        return super().exception(timeout)
+
+    def _spin(self, timeout: float | None) -> None:
+        spinner, self.spinner = self.spinner, None
+        if spinner is not None:
+            spinner.wait(self, timeout)

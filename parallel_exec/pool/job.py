@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..documents import Output, result_value
@@ -11,6 +11,7 @@ from ..function import PluginFunction
 from ..sandbox.chain import shown
 from .callbacks import report_raised
 from .channel import Shared
+from .future import JobFuture
 from .ring import Buffer
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ BATCH_NS = 400_000
 MOST_BATCHED = 64
 # Jobs that take less may leave their results unannounced until the next one's (README: quiet frames).
 QUIET_NS = 1_000_000
+# Results of jobs that take less are looked for: to sleep until they come costs two wakings (spinning.py).
+SHORT_NS = 100_000
 _SMOOTHING = 8
 NOTHING = (0, b"")
 
@@ -40,12 +43,13 @@ class Target:
         patience_s: seconds after its start at which a job's worker is killed; infinite for never.
         batch: most jobs that may travel together.
         quiet: whether its jobs are so short that not every result needs to be announced.
+        short: whether they are so short that their results are better looked for than waited for.
+        repeatable: whether a job can be run twice without anybody's noticing: it calls no host functions.
         version: of which deployment its results are, if of one.
     """
 
     __slots__ = (
         "__weakref__",
-        "_batches",
         "_cost_ns",
         "batch",
         "domain",
@@ -57,7 +61,9 @@ class Target:
         "patience_s",
         "plugin",
         "quiet",
+        "repeatable",
         "shared",
+        "short",
         "version",
     )
 
@@ -80,19 +86,19 @@ class Target:
         self.patience_s = patience_s
         self.domain = domain
         self.batch = 1
-        self.quiet = False
+        self.quiet = self.short = False
+        self.repeatable = not function.plugin.host
         self._cost_ns = 0
-        # When a worker dies, what it did of a batch may be done again: not to be seen, but through host functions.
-        self._batches = not function.plugin.host
 
     def ran(self, run_ns: int) -> None:
         """Learn from a job that took so many nanoseconds."""
         known = self._cost_ns
         self._cost_ns = cost = known + (run_ns - known) // _SMOOTHING if known else run_ns
-        if self._batches:
+        if self.repeatable:  # when a worker dies, what it did of a batch may be done again
             fit = BATCH_NS // (cost + 1)
             self.batch = MOST_BATCHED if fit > MOST_BATCHED else fit or 1
         self.quiet = cost < QUIET_NS
+        self.short = cost < SHORT_NS
 
 
 class Sink(Protocol):
@@ -145,7 +151,7 @@ class Job:
         kind: int,
         output: Output,
         index: int | None = None,
-        future: Future[Any] | None = None,
+        future: JobFuture | None = None,
         sink: Sink | None = None,
     ) -> None:
         self.target = target

@@ -54,6 +54,7 @@ class Worker:
         state: see `WorkerState`.
         pid: its process id, or None before the zygote has told it.
         fault: why it was condemned, or "".
+        blameless: whether that is no fault of what it was doing.
         tally: what it has done.
         asked: time of a monotonic clock at which the zygote was asked to fork it or, later, to kill it.
         since: time of that clock at which it was last given a job while it had none, or last ended one.
@@ -70,6 +71,7 @@ class Worker:
         self.state = WorkerState.STARTING
         self.pid: int | None = None
         self.fault = ""
+        self.blameless = False
         self.asked = 0.0
         self.since = 0.0
         self.tally = Tally()

@@ -245,6 +245,10 @@ class Scheduler(Generic[T]):
         window = self._windows.get(worker)
         return None if window is None else window.jobs.get(sequence)
 
+    def is_busy(self, worker: int) -> bool:
+        """Whether the worker has jobs in flight."""
+        return bool(self._windows[worker].jobs)
+
     def first(self, worker: int) -> T | None:
         """The first job in flight at the worker."""
         return next(iter(self._windows[worker].jobs.values()), None)

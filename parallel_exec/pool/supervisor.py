@@ -141,8 +141,9 @@ class Supervisor:
         self.replace()
 
     def condemn_all(self, fault: str) -> None:
-        """Have all workers killed, and begin with new ones."""
+        """Have all workers killed, through no fault of theirs, and begin with new ones."""
         for worker in self.workers.values():
+            worker.blameless = True
             self.condemn(worker, fault)
 
     def next_due(self) -> float:
@@ -283,7 +284,9 @@ class Supervisor:
         self._events.note(PoolEvent(_end_of(worker), worker.fault or how, worker.id, worker.pid))
         if job is not None and not job.ended:
             loss = self._loss(worker, job, how)
-            if isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
+            if worker.blameless and job.target.repeatable:
+                self._scheduler.requeue([job])
+            elif isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
                 job.attempts += 1
                 self._scheduler.requeue([job])
                 self._events.note(PoolEvent("job retried", str(loss), worker.id, worker.pid))

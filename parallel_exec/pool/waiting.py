@@ -24,6 +24,7 @@ class Waiting:
     """What whoever collects does while no result is there (`Core._step`).
 
     Args:
+        taking: held by whoever takes results, and here while workers may be buried.
         lock: the pool's.
         changed: is notified, where somebody attends, when something else than results has been dealt with.
         The others are the pool's parts.
@@ -31,6 +32,7 @@ class Waiting:
 
     def __init__(
         self,
+        taking: threading.Lock,
         lock: threading.Lock,
         changed: threading.Condition,
         poller: Poller,
@@ -40,6 +42,7 @@ class Waiting:
         publisher: Publisher,
         duty: Duty,
     ) -> None:
+        self._taking = taking
         self._lock = lock
         self._changed = changed
         self._poller = poller
@@ -89,7 +92,7 @@ class Waiting:
                 ring.wake()
         if leave and any(handler != self._supervisor.silence for handler in handlers):
             return False
-        with self._lock:
+        with self._taking, self._lock:
             for handler in handlers:
                 handler()
             if handlers and self._duty.has_attendants:

@@ -127,12 +127,12 @@ def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
 @pytest.fixture
 def interrupt_at_every_line() -> Callable[..., int]:
     """Return a function that runs an attempt again and again, with a KeyboardInterrupt at the 1st, 2nd, ... line of the
-    pool's modules that it comes to, until one attempt ends without; that returns the number of lines.
+    pool's modules that it comes to, until one attempt ends without, or at `most` lines; it returns how many there were.
     """
 
-    def run(attempt: Callable[[Callable[[Callable[[], object]], bool]], None], *files: str) -> int:
+    def run(attempt: Callable[[Callable[[Callable[[], object]], bool]], None], *files: str, most: int = 10_000) -> int:
         lines = 0
-        while True:
+        while lines < most:
             lines += 1
             left = lines
 
@@ -164,6 +164,7 @@ def interrupt_at_every_line() -> Callable[..., int]:
 
             attempt(interrupted)
             if left > 0:
-                return lines
+                break
+        return lines
 
     return run

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -11,8 +13,9 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import Pool, processes, supervisor
+from parallel_exec.pool import Pool, processes, spinning, supervisor
 from parallel_exec.pool.bell import ring_bell
+from parallel_exec.pool.future import JobFuture
 
 
 # Not SIGSEGV: sent from outside it reaches wasmtime's handler, which makes of it an abort or nothing, as the moment has
@@ -201,4 +204,54 @@ def test_an_interrupt_at_any_line_of_submit_loses_no_job(tools: Any, interrupt_a
 
         lines = interrupt_at_every_line(attempt, "core.py", "scheduler.py", "supervisor.py", "ring.py", "job.py")
         assert lines > 80
+        assert list(pool.map(double, range(20))) == list(range(0, 40, 2))
+
+
+@pytest.mark.parametrize(
+    ("files", "least"),
+    [
+        (("future.py", "core.py", "processes.py", "supervisor.py", "scheduler.py", "job.py", "messages.py"), 50),
+        (("spinning.py",), 12),  # nobody knows how often its loop is passed
+        (("ring.py",), 10),
+    ],
+)
+def test_an_interrupt_at_any_line_of_a_wait_for_a_short_job_loses_no_job(
+    tools: Any,
+    interrupt_at_every_line: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    files: tuple[str, ...],
+    least: int,
+) -> None:
+    """The thread that waits for the only job takes its result itself; torn out of that, the job is run again."""
+    double = tools.function("double")
+    with Pool(1) as pool:
+
+        def resume(pid: int, future: JobFuture, over: threading.Event) -> None:
+            tools.eventually(lambda: future.spinner is None or over.is_set(), "its result is wanted")
+            over.wait(0.005)  # by then it is looked for, unless the collector has something to do, which is right, too
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+        def attempt(interrupted: Any) -> None:
+            pool.warm_up(double)
+            assert pool.submit(double, 3).result() == 6
+            tools.eventually(lambda: not (pool._core.duty._outsiders or pool._core._taking.locked()), "that is over")
+            pool._core.target(double).short = True
+            pool._core._spinner._pause = 0
+            (pid,) = tools.running(pool)
+            os.kill(pid, signal.SIGSTOP)
+            future = pool.submit(double, 4)
+            over = threading.Event()
+            go_on = threading.Thread(target=resume, args=(pid, future, over))
+            go_on.start()
+            with monkeypatch.context() as patched:
+                patched.setattr(spinning, "SPIN_S", 30.0)  # a trace takes time
+                interrupted(future.result)
+            over.set()
+            go_on.join()
+            assert future.result() == future.result(timeout=0) == 8
+            assert future.exception() is None
+            tools.eventually(lambda: pool._core._scheduler.idle, "nothing is left")
+
+        assert interrupt_at_every_line(attempt, *files, most=200) > least
         assert list(pool.map(double, range(20))) == list(range(0, 40, 2))
