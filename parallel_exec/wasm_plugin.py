@@ -17,6 +17,7 @@ from .errors import PexecError, PluginError
 from .host import HostFunction, HostFunctions
 from .limits import Limits
 from .sandbox import WasmImage
+from .sandbox.wasm_format import MAGIC
 
 Abi = Literal["wapc"]
 
@@ -99,6 +100,12 @@ class WasmPlugin(AnyPlugin):
         return hashlib.sha256(json.dumps(options).encode("utf-8", "surrogatepass") + self.wasm).hexdigest()
 
     def capture(self, limits: Limits) -> WasmImage:
+        if not self.wasm.startswith(MAGIC):
+            begins = ascii(self.wasm[:16].decode("latin-1"))
+            raise PluginError(
+                f"not a WebAssembly module: it begins with {begins}; JavaScript is for Plugin.from_file, "
+                "and WebAssembly's text form has to be compiled"
+            ).at(plugin=self.name)
         try:
             return WasmImage.capture(self.wasm, name=self.name, limits=limits)
         except PexecError as error:

@@ -21,6 +21,8 @@ from .raw import Trapped
 from .text import read_text
 
 _LENGTH = struct.Struct("<I")
+# What the engine says where a plugin was written for Node's modules.
+_COMMON_JS = frozenset(f"{name} is not defined" for name in ("require", "module", "exports"))
 
 
 def read_record(content: bytes) -> tuple[str, str, str]:
@@ -79,7 +81,9 @@ def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -
         case Status.THREW:
             name, message, stack = read_record(instance.read(reply.output_ptr, reply.output_len))
             file, line, column = location(stack)
-            return JSError(name, message, stack, file=file, line=line, column=column)
+            thrown = JSError(name, message, stack, file=file, line=line, column=column)
+            thrown.args = (f"{thrown}{_hint(name, message)}",)
+            return thrown
         case Status.BAD_DOCUMENT:
             name, message, _stack = read_record(instance.read(reply.output_ptr, reply.output_len))
             if name == "RangeError":
@@ -108,12 +112,24 @@ def load_error(instance: Instance, reply: Reply, limits: Limits) -> PexecError:
         file, line, column = location(stack)
         where = f" (at {file}:{line}:{column})" if file is not None else ""
         what = "does not compile" if name == "SyntaxError" else "fails while it is loaded"
-        if message.startswith("could not load module"):
-            message += "; a plugin is one file and imports nothing: bundle what it needs into it"
-        return PluginError(f"the plugin {what}: {name}: {message}{where}", file=file, line=line, column=column)
+        return PluginError(
+            f"the plugin {what}: {name}: {message}{_hint(name, message)}{where}", file=file, line=line, column=column
+        )
     if reply.status == Status.PENDING:
         return PluginError("the plugin's top level awaits a promise that can never settle")
     return job_error(instance, reply, limits, "")
+
+
+def _hint(name: str, message: str) -> str:
+    """Return what to do about a plugin that wants other modules, to go after its message."""
+    if message.startswith("could not load module"):
+        return "; a plugin is one file and imports nothing: bundle what it needs into it"
+    if name == "ReferenceError" and message in _COMMON_JS:
+        return (
+            "; a plugin is no CommonJS module: it declares functions at top level, or exports them as an ES module, "
+            "and what it requires has to be bundled into it"
+        )
+    return ""
 
 
 def trap_error(reply: Reply, limits: Limits, trap: Trapped) -> PexecError:

@@ -67,10 +67,13 @@ def test_from_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_plugin_error(tmp_path: Path) -> None:
     latin = tmp_path / "latin.js"
     latin.write_bytes(b"// caf\xe9\n")
+    module = tmp_path / "module.wasm"
+    module.write_bytes(b"\0asm\1\0\0\0")
     for path, message in (
         (tmp_path / "missing.js", "cannot read the plugin: No such file or directory"),
         (tmp_path, "cannot read the plugin: Is a directory"),
         (latin, r"not UTF-8 text \(byte 6\)"),
+        (module, r"is a WebAssembly module, not JavaScript; WasmPlugin\.from_file reads those"),
     ):
         with pytest.raises(px.PluginError, match=message) as caught:
             px.Plugin.from_file(path)
