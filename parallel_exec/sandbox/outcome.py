@@ -21,6 +21,14 @@ from .raw import Trapped
 from .text import read_text
 
 _LENGTH = struct.Struct("<I")
+# What documents that are no JSON begin with although they are meant well.
+_BEGINNINGS = (
+    (b"\xef\xbb\xbf", "it begins with a byte order mark"),
+    (b"\xff\xfe", "it is UTF-16, where JSON is UTF-8"),
+    (b"\xfe\xff", "it is UTF-16, where JSON is UTF-8"),
+    (b"\x1e", "it begins with a record separator, as each document of a text sequence does (RFC 8142)"),
+    (b"\x1f\x8b", "it is compressed by gzip"),
+)
 # What the engine says where a plugin was written for Node's modules.
 _COMMON_JS = frozenset(f"{name} is not defined" for name in ("require", "module", "exports"))
 
@@ -75,7 +83,9 @@ def _is_number(text: str) -> bool:
     return 0 < len(text) < 10 and text.isascii() and text.isdecimal()
 
 
-def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -> PexecError:
+def job_error(
+    instance: Instance, reply: Reply, limits: Limits, function: str, document: bytes | bytearray | memoryview = b""
+) -> PexecError:
     """Return the error that a job's reply, with any status but OK, stands for."""
     match reply.status:
         case Status.THREW:
@@ -88,6 +98,9 @@ def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -
             name, message, _stack = read_record(instance.read(reply.output_ptr, reply.output_len))
             if name == "RangeError":
                 return InvalidDocument(f"the document is nested too deeply: {message}", offset=reply.error_offset)
+            if reply.error_offset == 0:
+                begins = bytes(document[:3])
+                message = next((why for beginning, why in _BEGINNINGS if begins.startswith(beginning)), message)
             return InvalidDocument(f"the document is not JSON: {message}", offset=reply.error_offset)
         case Status.TIMED_OUT:
             return timeout(limits)
