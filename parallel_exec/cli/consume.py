@@ -101,7 +101,7 @@ def consume(
     try:
         import redis  # noqa: F401
     except ModuleNotFoundError:
-        raise ImportError("pexec consume needs redis: pip install parallel_exec[redis]") from None
+        raise ImportError("pexec consume needs redis: pip install 'parallel_exec[redis]'") from None
     from ..service.consumer import ConsumerOptions
 
     try:
