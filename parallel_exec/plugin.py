@@ -23,7 +23,7 @@ from .sandbox.wasm_format import MAGIC
 Kind = Literal["auto", "script", "module"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plugin(AnyPlugin):
     """JavaScript source that somebody else wrote: a script, or an ES module without imports.
 
@@ -52,7 +52,7 @@ class Plugin(AnyPlugin):
     """
 
     source: str
-    name: str = "plugin.js"
+    name: str = field(default="plugin.js", repr=False)  # it comes first
     kind: Kind = "auto"
     host: Mapping[str, HostFunction] = field(default_factory=HostFunctions, kw_only=True)
     eval: bool = field(default=True, kw_only=True)

@@ -22,7 +22,7 @@ from .sandbox.wasm_format import MAGIC
 Abi = Literal["wapc"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WasmPlugin(AnyPlugin):
     """A WebAssembly module that somebody else compiled, called by waPC (https://wapc.io).
 
@@ -56,8 +56,8 @@ class WasmPlugin(AnyPlugin):
     parallel_exec.errors.PluginError: empty.wasm: the module cannot be run: it must have one memory, and no more
     """
 
-    wasm: bytes = field(repr=False)
-    name: str = "plugin.wasm"
+    wasm: bytes
+    name: str = field(default="plugin.wasm", repr=False)  # it comes first
     abi: Abi = field(default="wapc", kw_only=True)
     host: Mapping[str, HostFunction] = field(default_factory=HostFunctions, kw_only=True)
     domain: str | None = field(default=None, kw_only=True)

@@ -110,6 +110,19 @@ def test_functions_are_values() -> None:
         plugin.function("double", output="text")  # type: ignore[arg-type]
 
 
+def test_reprs_are_short_and_tell_what_was_chosen() -> None:
+    plugin = px.Plugin("/* long */" * 1000 + DOUBLE, name="double.js")
+    assert repr(plugin) == "<Plugin 'double.js'>"
+    assert repr(plugin.function("double")) == "<PluginFunction double() of 'double.js'>"
+    limits = px.Limits(time_s=0.5)
+    assert repr(limits) == "Limits(time_s=0.5)"
+    assert (
+        repr(px.Plugin("", eval=False, limits=limits)) == "<Plugin 'plugin.js', eval=False, limits=Limits(time_s=0.5)>"
+    )
+    assert repr(plugin.function("f", output="bytes")) == "<PluginFunction f() of 'double.js', output='bytes'>"
+    assert repr(px.WasmPlugin(b"", name="x.wasm", domain="a")) == "<WasmPlugin 'x.wasm', domain='a'>"
+
+
 def test_a_missing_function_is_named() -> None:
     with pytest.raises(px.PluginError, match=r"no function 'trouble'") as caught:
         px.Plugin(DOUBLE, name="double.js").function("trouble")(1)
