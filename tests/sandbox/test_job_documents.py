@@ -110,6 +110,21 @@ def test_values_come_back_equal(sandbox: px.Sandbox, value: Any) -> None:
     assert sandbox.call("same", value) == value
 
 
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        (2**53 + 1, "9007199254740992"),
+        (float("nan"), "null"),
+        ([float("inf"), -float("inf")], "[null,null]"),
+        (-0.0, "0"),
+        (1.0, "1"),
+        ({"b": 1, "10": 2, "9": 3}, '{"9":3,"10":2,"b":1}'),
+    ],
+)
+def test_what_does_not_come_back_as_it_was(sandbox: px.Sandbox, value: Any, back: str) -> None:
+    assert sandbox.call_bytes("same", value).decode() == back
+
+
 def test_results(sandbox: px.Sandbox) -> None:
     source = """
     const results = {
