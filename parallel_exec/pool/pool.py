@@ -32,7 +32,7 @@ from .events import Events, OnEvent
 from .feed import Feed
 from .future import JobFuture
 from .job import Job, frozen
-from .mapping import Errors, Map, check_window
+from .mapping import Errors, Map, check_documents, check_window
 from .par_iter import ParIter
 from .stats import PoolStats
 from .threads import ThreadCore
@@ -195,14 +195,15 @@ class Pool(Deploying, Executor):
             versions: yield `Versioned` pairs of results and the versions of the deployment that they are of.
 
         Raises:
-            TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. RuntimeError: the pool has
-            been shut down. TimeoutError, from the iterator: a result was not there in time.
+            TypeError: `fn` is not a plugin's function, there is not exactly one iterable, or that is a text: one document.
+            RuntimeError: the pool has been shut down. TimeoutError, from the iterator: a result was not there in time.
         """
         _check_function(fn)
         if len(iterables) != 1:
             raise TypeError(f"map takes one iterable of documents; got {len(iterables)}")
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1 (it has no effect); got {chunksize}")
+        check_documents(iterables[0])
         check_window(buffersize, errors)
         self._core.check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -290,8 +291,9 @@ class Pool(Deploying, Executor):
             buffersize, errors: as in `map`.
 
         Raises:
-            ValueError: an argument is not what it can be.
+            TypeError, ValueError: an argument is not what it can be.
         """
+        check_documents(documents)
         check_window(buffersize, errors)
         return ParIter(self, documents, buffersize=buffersize, errors=errors)
 
@@ -337,6 +339,7 @@ class Pool(Deploying, Executor):
             As `map`. RuntimeError, from the iterator: no event loop is running.
         """
         _check_function(fn)
+        check_documents(documents)
         check_window(buffersize, errors)
         return awaiting.amap(
             self._core,

@@ -49,7 +49,7 @@ class Distribution:
         below = 0
         for bits, number in enumerate(self.buckets):
             if number and below + number >= rank:
-                low, high = float((1 << bits) >> 1), float(1 << bits)
+                low, high = float((1 << bits) >> 1), float(1 << bits if bits else 0)
                 return (low + (high - low) * max(0.0, rank - below) / number) * self.unit
             below += number
         return 0.0
