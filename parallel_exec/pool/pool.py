@@ -195,7 +195,7 @@ class Pool(Deploying, Executor):
             versions: yield `Versioned` pairs of results and the versions of the deployment that they are of.
 
         Raises:
-            TypeError: `fn` is not a plugin's function, there is not exactly one iterable, or that is a text: one document.
+            TypeError: `fn` is not a plugin's function, there is not just one iterable, or that is a text: one document.
             RuntimeError: the pool has been shut down. TimeoutError, from the iterator: a result was not there in time.
         """
         _check_function(fn)
