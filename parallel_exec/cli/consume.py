@@ -43,7 +43,7 @@ def consume(
     ],
     plugin: Annotated[
         str | None,
-        typer.Argument(metavar="[PLUGIN]", help="The file: JavaScript or a WebAssembly module.", show_default=False),
+        typer.Argument(metavar="PLUGIN", help="The file: JavaScript or a WebAssembly module.", show_default=False),
     ] = None,
     deployment: Annotated[
         str | None,

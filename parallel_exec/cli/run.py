@@ -31,7 +31,7 @@ def run(
     ],
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILES]", help="The documents; - is stdin, and so is none.", show_default=False),
+        typer.Argument(metavar="FILES", help="The documents; - is stdin, and so is none.", show_default=False),
     ] = None,
     function: FunctionOption = None,
     out: Annotated[
