@@ -87,6 +87,20 @@ def test_fuel_is_counted_where_it_is_bounded(tools: Any) -> None:
     assert fuel.total / 2 <= fuel.percentile(50) <= fuel.total * 2
 
 
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_what_failed_jobs_took_is_counted_and_refused_ones_took_nothing(tools: Any, backend: Any) -> None:
+    with Pool(1, backend=backend, limits=px.Limits(fuel=10**6, document_bytes=100)) as pool:
+        for name, document, error in (
+            ("fail", 1, px.JSError),
+            ("spin", 1, px.FuelExhausted),
+            ("fail", "x" * 1000, px.InvalidDocument),
+        ):
+            assert isinstance(pool.submit(tools.function(name), document).exception(), error)
+        stats = pool.stats()
+    assert stats.fuel.count == 2 and stats.fuel.total > 10**6
+    assert stats.reset.count == 3 and stats.reset.total > 0
+
+
 def test_percentiles_lie_within_a_factor_of_two() -> None:
     values = [number * number for number in range(1, 200)]
     buckets = [0] * 65
