@@ -13,6 +13,7 @@ from .function import PluginFunction
 from .host import HostFunction, HostFunctions
 from .limits import Limits, check_limits
 from .sandbox import Image
+from .shown import options
 
 _KEPT_IMAGES = 32
 
@@ -74,6 +75,9 @@ class AnyPlugin(ABC):
             limits: bounds on the calls through this handle, in addition to all others.
         """
         return PluginFunction(self, name, input or self.inputs[0], output, limits)
+
+    def __repr__(self) -> str:
+        return f"<{', '.join([f'{type(self).__name__} {self.name!r}', *options(self)])}>"  # type: ignore[arg-type]
 
     def _check(self) -> None:
         """Check what all plugins are given."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .documents import Input, Output
 from .limits import Limits, check_limits
 from .sandbox import Sandbox
+from .shown import options
 
 if TYPE_CHECKING:
     from .any_plugin import AnyPlugin
@@ -39,7 +40,7 @@ class _ThreadSandboxes(threading.local):
 _sandboxes = _ThreadSandboxes()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PluginFunction:
     """One function of a plugin. Calling it runs it in this thread's sandbox, under its own and its plugin's limits or
     the default ones; a pool runs it in a worker: ``pool.submit(function, document)``.
@@ -65,6 +66,9 @@ class PluginFunction:
         if self.output not in ("value", "bytes", "numpy"):
             raise ValueError(f"output must be 'value', 'bytes' or 'numpy'; got {self.output!r}")
         check_limits(self.limits, "limits")
+
+    def __repr__(self) -> str:
+        return f"<{', '.join([f'PluginFunction {self.name}() of {self.plugin.name!r}', *options(self)])}>"
 
     @cached_property
     def bounds(self) -> Limits | None:

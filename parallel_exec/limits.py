@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from .shown import options
+
 MIB = 1 << 20
 _LEAST_MEMORY = 4 * MIB
 _MOST_MEMORY = 4096 * MIB - 65536
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Limits:
     """Bounds on one job. Every sandbox and every pool has some; the defaults suit documents of up to tens of MB.
 
@@ -55,6 +57,9 @@ class Limits:
     console_bytes: int = 64 * 1024
     seed: int | None = None
     time: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Limits({', '.join(options(self))})"
 
     @staticmethod
     def tightest(*limits: Limits | None) -> Limits:

@@ -18,11 +18,12 @@ from .function import PluginFunction
 from .host import HostFunction, HostFunctions
 from .limits import Limits
 from .sandbox import MemoryImage
+from .sandbox.wasm_format import MAGIC
 
 Kind = Literal["auto", "script", "module"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plugin(AnyPlugin):
     """JavaScript source that somebody else wrote: a script, or an ES module without imports.
 
@@ -51,7 +52,7 @@ class Plugin(AnyPlugin):
     """
 
     source: str
-    name: str = "plugin.js"
+    name: str = field(default="plugin.js", repr=False)  # it comes first
     kind: Kind = "auto"
     host: Mapping[str, HostFunction] = field(default_factory=HostFunctions, kw_only=True)
     eval: bool = field(default=True, kw_only=True)
@@ -84,13 +85,19 @@ class Plugin(AnyPlugin):
         other arguments are the class's.
 
         Raises:
-            PluginError: the file cannot be read or is not UTF-8.
+            PluginError: the file cannot be read, is a WebAssembly module, or is not UTF-8.
         """
         file = Path(path)
         try:
-            source = file.read_text(encoding="utf-8")
+            content = file.read_bytes()
         except OSError as error:
             raise PluginError(f"cannot read the plugin: {error.strerror}").at(plugin=os.fspath(path)) from None
+        if content.startswith(MAGIC):
+            raise PluginError(
+                "the plugin is a WebAssembly module, not JavaScript; WasmPlugin.from_file reads those"
+            ).at(plugin=os.fspath(path))
+        try:
+            source = content.decode()
         except UnicodeDecodeError as error:
             raise PluginError(f"the plugin is not UTF-8 text (byte {error.start})").at(plugin=os.fspath(path)) from None
         return cls(

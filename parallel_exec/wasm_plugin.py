@@ -17,11 +17,12 @@ from .errors import PexecError, PluginError
 from .host import HostFunction, HostFunctions
 from .limits import Limits
 from .sandbox import WasmImage
+from .sandbox.wasm_format import MAGIC
 
 Abi = Literal["wapc"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WasmPlugin(AnyPlugin):
     """A WebAssembly module that somebody else compiled, called by waPC (https://wapc.io).
 
@@ -55,8 +56,8 @@ class WasmPlugin(AnyPlugin):
     parallel_exec.errors.PluginError: empty.wasm: the module cannot be run: it must have one memory, and no more
     """
 
-    wasm: bytes = field(repr=False)
-    name: str = "plugin.wasm"
+    wasm: bytes
+    name: str = field(default="plugin.wasm", repr=False)  # it comes first
     abi: Abi = field(default="wapc", kw_only=True)
     host: Mapping[str, HostFunction] = field(default_factory=HostFunctions, kw_only=True)
     domain: str | None = field(default=None, kw_only=True)
@@ -99,6 +100,12 @@ class WasmPlugin(AnyPlugin):
         return hashlib.sha256(json.dumps(options).encode("utf-8", "surrogatepass") + self.wasm).hexdigest()
 
     def capture(self, limits: Limits) -> WasmImage:
+        if not self.wasm.startswith(MAGIC):
+            begins = ascii(self.wasm[:16].decode("latin-1"))
+            raise PluginError(
+                f"not a WebAssembly module: it begins with {begins}; JavaScript is for Plugin.from_file, "
+                "and WebAssembly's text form has to be compiled"
+            ).at(plugin=self.name)
         try:
             return WasmImage.capture(self.wasm, name=self.name, limits=limits)
         except PexecError as error:

@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -141,27 +141,52 @@ def build(guest: Path = GUEST, *, force: bool = False) -> Path:
     Raises:
         BuildError: sources or compiler cannot be had, the C does not compile, or a file cannot be written.
     """
+    inputs = inputs_digest(guest)
+
+    def compiled() -> bytes:
+        wasm = compile_guest(guest)
+        if inputs_digest(guest) != inputs:
+            raise BuildError(f"a C file in {guest} changed while it was compiled; run: {RETRY}")
+        return wasm
+
+    return bring_up_to_date(
+        guest / "engine.wasm", guest / "build-id.txt", inputs, kept_in="guest", compiled=compiled, force=force
+    )
+
+
+def bring_up_to_date(
+    wasm: Path, record: Path, inputs: str, *, kept_in: str, compiled: Callable[[], bytes], force: bool = False
+) -> Path:
+    """Write a module and its record, unless they are there, from the cache if that has it, and return its path.
+
+    Args:
+        wasm, record: where they go.
+        inputs: the hash of what decides what the module is.
+        kept_in: the folder of the cache that has all such modules built so far.
+        compiled: makes the module.
+        force: call that even if the module is there.
+
+    Raises:
+        BuildError: a file cannot be written; or what `compiled` raises.
+    """
     try:
-        if not force and is_current(guest):
-            return guest / "engine.wasm"
-        inputs = inputs_digest(guest)
-        kept = cache_root() / "guest" / f"{inputs}.wasm"
-        wasm = None if force else read_built(kept, kept.with_suffix(".txt"), inputs)
-        if wasm is None:
-            wasm = compile_guest(guest)
-            if inputs_digest(guest) != inputs:
-                raise BuildError(f"a C file in {guest} changed while it was compiled; run: {RETRY}")
-            write(kept, wasm)
-            write(kept.with_suffix(".txt"), build_record(inputs, wasm))
-        write(guest / "engine.wasm", wasm)
-        write(guest / "build-id.txt", build_record(inputs, wasm))
+        if not force and read_built(wasm, record, inputs) is not None:
+            return wasm
+        kept = cache_root() / kept_in / f"{inputs}.wasm"
+        content = None if force else read_built(kept, kept.with_suffix(".txt"), inputs)
+        if content is None:
+            content = compiled()
+            write(kept, content)
+            write(kept.with_suffix(".txt"), build_record(inputs, content))
+        write(wasm, content)
+        write(record, build_record(inputs, content))
     except OSError as error:
         raise BuildError(
             f"{error}; if that is the cache, set XDG_CACHE_HOME to a directory that you can write"
         ) from error
     except RuntimeError as error:  # Path.home() found none
         raise BuildError(f"there is no cache directory: {error}; set XDG_CACHE_HOME") from error
-    return guest / "engine.wasm"
+    return wasm
 
 
 def compile_guest(guest: Path, units: Sequence[Path] = (), *, polls: bool = True) -> bytes:
@@ -313,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write(options.no_polls / "engine.wasm", compile_guest(GUEST, polls=False))
             return 0
         print(build(force=options.force))
-    except BuildError as error:
+    except (BuildError, OSError) as error:
         print(f"build_guest: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

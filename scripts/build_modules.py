@@ -23,15 +23,12 @@ from build_guest import (
     ZIGLANG,
     BuildError,
     Source,
-    build_record,
-    cache_root,
+    bring_up_to_date,
     fetch,
-    read_built,
     require_compiler,
     run_compiler,
     sha256,
     unpack,
-    write,
 )
 
 SOURCE = Source(
@@ -101,22 +98,16 @@ def build(name: str, modules: Path = MODULES) -> Path:
     """Bring a module up to date and return its path.
 
     Raises:
-        BuildError: sources or compiler cannot be had, or the C does not compile.
+        BuildError: sources or compiler cannot be had, the C does not compile, or a file cannot be written.
     """
-    inputs = inputs_digest(name, modules)
     path = modules / f"verify-{name}.wasm"
-    record = path.with_suffix(".txt")
-    if read_built(path, record, inputs) is not None:
-        return path
-    kept = cache_root() / "modules" / f"{inputs}.wasm"
-    wasm = read_built(kept, kept.with_suffix(".txt"), inputs)
-    if wasm is None:
-        wasm = compile_module(name, modules)
-        write(kept, wasm)
-        write(kept.with_suffix(".txt"), build_record(inputs, wasm))
-    write(path, wasm)
-    write(record, build_record(inputs, wasm))
-    return path
+    return bring_up_to_date(
+        path,
+        path.with_suffix(".txt"),
+        inputs_digest(name, modules),
+        kept_in="modules",
+        compiled=lambda: compile_module(name, modules),
+    )
 
 
 def compile_module(name: str, modules: Path) -> bytes:

@@ -76,6 +76,7 @@ def _entry(measured: Measured) -> dict[str, Any]:
         "p90_us": round(summary.p90_us, 3),
         "jobs": summary.jobs,
         "jobs_per_s": round(summary.jobs_per_s, 3),
+        "samples": summary.samples,
         "answer": read_answer(measured.answer),
         "prepare_ms": round(measured.prepare_s * 1e3, 3),
     }

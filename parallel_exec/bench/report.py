@@ -57,8 +57,15 @@ def comparison_table(comparison: Comparison, *, width: int = PLAIN_WIDTH) -> Ren
         lines.append(
             "first result: from the plugin's source to the first job's result, once per plugin; the rest is per job."
         )
-    if any(measured.contestant.batched for measured in comparison.strategies):
-        lines.append(f"parallel: jobs in flight on {comparison.work.workers} workers; elapsed time by jobs, per batch.")
+    for batches in (measured.summary.samples for measured in comparison.strategies if measured.contestant.batched):
+        lines.append(
+            f"parallel: jobs in flight on {comparison.work.workers} workers; elapsed time by jobs, per batch"
+            + (
+                f", of which there are {batches}."
+                if batches > 1
+                else "; one batch has no p10 and p90 (more --jobs do)."
+            )
+        )
     lines += [f"not measured: {name}: {reason}" for name, reason in comparison.missing.items()]
     answer = first.answer.decode("utf-8", "replace")
     lines.append(f"answer, the same from all to 1e-5: {answer if len(answer) <= 80 else answer[:77] + '...'}")
@@ -67,10 +74,10 @@ def comparison_table(comparison: Comparison, *, width: int = PLAIN_WIDTH) -> Ren
 
 def _row(measured: Measured, done_already: str, baseline: Measured | None, wide: bool) -> list[str]:
     summary = measured.summary
+    spread = (summary.p10_us, summary.p90_us)
     figures = [
         format_us(summary.median_us),
-        format_us(summary.p10_us),
-        format_us(summary.p90_us),
+        *(map(format_us, spread) if summary.samples > 1 else ("", "")),
         f"{summary.jobs_per_s:,.0f}",
         f"{baseline.summary.median_us / summary.median_us:.2f} x" if baseline else "",
     ]

@@ -46,6 +46,7 @@ class Summary:
         median_us, p10_us, p90_us: microseconds per job.
         jobs: how many were measured.
         jobs_per_s: jobs by the time that all of them took.
+        samples: how many times were measured: fewer than jobs where they overlap. Of one, all percentiles are that.
     """
 
     median_us: float
@@ -53,6 +54,7 @@ class Summary:
     p90_us: float
     jobs: int
     jobs_per_s: float
+    samples: int
 
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> Self:
@@ -69,4 +71,5 @@ class Summary:
             p90_us=percentile(per_job, 0.9),
             jobs=jobs,
             jobs_per_s=jobs / sum(sample.seconds for sample in samples),
+            samples=len(samples),
         )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ..errors import PexecError
 from ..function import PluginFunction
 from ..limits import Limits
-from ..sandbox import MemoryImage, Sandbox
+from ..sandbox import Image, Sandbox
 from .inputs import Document
 
 # Seconds after which the documents so far are looked at, to decide whether the rest goes to a pool.
@@ -39,7 +39,7 @@ class Outcome:
 
 def run_batch(
     function: PluginFunction,
-    image: MemoryImage,
+    image: Image,
     documents: Iterator[Document],
     *,
     limits: Limits,
@@ -50,7 +50,7 @@ def run_batch(
     """Yield the outcomes of all documents, in their order.
 
     Args:
-        function: what to run; its results are left as JSON text.
+        function: what to run; it takes JSON text, and its results are left as such.
         image: the plugin's image, for this process.
         workers: processes of the pool; with 1, everything runs here.
         alone_s: seconds after which a pool is started if there are documents left, and they are worth it.
@@ -66,17 +66,18 @@ def run_batch(
                     return
                 spent, jobs = 0.0, 0
             start = time.perf_counter()
-            outcome = _here(sandbox, function.name, document)
+            outcome = _here(sandbox, function, document)
             spent += time.perf_counter() - start
             jobs += 1
             yield outcome
 
 
-def _here(sandbox: Sandbox, function: str, document: Document) -> Outcome:
+def _here(sandbox: Sandbox, function: PluginFunction, document: Document) -> Outcome:
     if document.text is None:
         return Outcome(document, None, document.problem)
     try:
-        return Outcome(document, sandbox.call_bytes(function, document.text))
+        result = sandbox.call(function.name, document.text, input=function.input, output=function.output)
+        return Outcome(document, result)
     except PexecError as error:
         return Outcome(document, None, str(error))
 

@@ -118,7 +118,7 @@ def execute(
     name: NameArgument,
     function: FunctionArgument,
     document: Annotated[
-        str, typer.Argument(metavar="[DOCUMENT]", help="The document; - is stdin.", show_default=False)
+        str, typer.Argument(metavar="DOCUMENT", help="The document; - is stdin.", show_default=False)
     ] = "-",
     input: InputOption = "json",
     shm: SharedOption = False,
@@ -143,7 +143,7 @@ def stream(
     function: FunctionArgument,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILES]", help="The documents; - is stdin, and so is none.", show_default=False),
+        typer.Argument(metavar="FILES", help="The documents; - is stdin, and so is none.", show_default=False),
     ] = None,
     lines: Annotated[
         bool, typer.Option("--lines", help="Each line of a file that is not blank is a document, not each file.")

@@ -22,10 +22,8 @@ from .options import (
     MemoryOption,
     TimeOption,
     WorkersOption,
-    capture,
-    choose_function,
     count_workers,
-    load_plugin,
+    load_function,
     make_limits,
 )
 from .startup import ready
@@ -45,7 +43,7 @@ def consume(
     ],
     plugin: Annotated[
         str | None,
-        typer.Argument(metavar="[PLUGIN]", help="The file: JavaScript or a WebAssembly module.", show_default=False),
+        typer.Argument(metavar="PLUGIN", help="The file: JavaScript or a WebAssembly module.", show_default=False),
     ] = None,
     deployment: Annotated[
         str | None,
@@ -103,7 +101,7 @@ def consume(
     try:
         import redis  # noqa: F401
     except ModuleNotFoundError:
-        raise ImportError("pexec consume needs redis: pip install parallel_exec[redis]") from None
+        raise ImportError("pexec consume needs redis: pip install 'parallel_exec[redis]'") from None
     from ..service.consumer import ConsumerOptions
 
     try:
@@ -137,15 +135,10 @@ def _local(
     plugin: str, function: str | None, input: Input, limits: Limits, workers: int
 ) -> Iterator[tuple[Submit, Stop]]:
     """What begins and what stops a job in a pool of this process."""
-    from ..plugin import Plugin
     from ..pool import Pool
 
-    loaded = load_plugin(plugin)
-    if isinstance(loaded, Plugin):
-        function = choose_function(loaded, capture(loaded, limits), function, limits)
-    elif not function:
-        raise usage("--function is needed with a module: nobody can tell what it knows")
-    chosen = loaded.function(function, input=input, output="bytes")
+    loaded, _, name = load_function(plugin, function, limits)
+    chosen = loaded.function(name, input=input, output="bytes")
     with Pool(workers, limits=limits) as pool:
         yield lambda document: pool.submit(chosen, document), pool.stop
 

@@ -12,7 +12,7 @@ from .failures import Debug, Failure, os_failure, usage
 if TYPE_CHECKING:
     from ..limits import Limits
     from ..plugin import Plugin
-    from ..sandbox import MemoryImage
+    from ..sandbox import Image, MemoryImage
     from ..wasm_plugin import WasmPlugin
 
 
@@ -109,6 +109,24 @@ def load_plugin(path: str) -> Plugin | WasmPlugin:
     except OSError:
         is_wasm = False  # the error is told below, as for all plugins
     return WasmPlugin.from_file(path) if is_wasm else Plugin.from_file(path)
+
+
+def load_function(path: str, function: str | None, limits: Limits) -> tuple[Plugin | WasmPlugin, Image, str]:
+    """Return the plugin in a file, its image, and the name of the function to call.
+
+    Raises:
+        PluginError: as of `load_plugin`; or it cannot be loaded within the limits. Failure: see `choose_function`; a
+        module's function has to be named, for none tells which ones it has.
+    """
+    from ..plugin import Plugin
+
+    loaded = load_plugin(path)
+    if isinstance(loaded, Plugin):
+        captured = capture(loaded, limits)
+        return loaded, captured, choose_function(loaded, captured, function, limits)
+    if not function:
+        raise usage("--function is needed with a module: nobody can tell what it knows")
+    return loaded, loaded.image(limits=limits), function
 
 
 def read_secret(path: str, option: str) -> bytes:

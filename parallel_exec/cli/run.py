@@ -15,9 +15,8 @@ from .options import (
     MemoryOption,
     TimeOption,
     WorkersOption,
-    capture,
-    choose_function,
     count_workers,
+    load_function,
     make_limits,
 )
 from .startup import ready
@@ -27,10 +26,12 @@ if TYPE_CHECKING:
 
 
 def run(
-    plugin: Annotated[str, typer.Argument(metavar="PLUGIN", help="The JavaScript file.", show_default=False)],
+    plugin: Annotated[
+        str, typer.Argument(metavar="PLUGIN", help="JavaScript or a WebAssembly module.", show_default=False)
+    ],
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILES]", help="The documents; - is stdin, and so is none.", show_default=False),
+        typer.Argument(metavar="FILES", help="The documents; - is stdin, and so is none.", show_default=False),
     ] = None,
     function: FunctionOption = None,
     out: Annotated[
@@ -68,16 +69,13 @@ def run(
     processes = count_workers(workers)
     placeholder = _placeholder(failed_as)
 
-    from ..plugin import Plugin
     from .batch import WORTH_S, run_batch
     from .inputs import read_documents
     from .output import Output
     from .terminal import Bar
 
     ready()
-    loaded = Plugin.from_file(plugin)
-    image = capture(loaded, limits)
-    chosen = choose_function(loaded, image, function, limits)
+    loaded, image, chosen = load_function(plugin, function, limits)
     if function is None:
         say(f"--function is not given; calling {chosen}()", "note")
     sources = files or ["-"]
@@ -91,7 +89,7 @@ def run(
         outcomes = run_watched(plugin, loaded, chosen, documents, limits=limits, workers=processes)
     else:
         outcomes = run_batch(
-            loaded.function(chosen, output="bytes"),
+            loaded.function(chosen, input="json", output="bytes"),
             image,
             documents,
             limits=limits,

@@ -36,7 +36,7 @@ def verify_demo(
     try:
         from ..bench.verify.demo import run_demo
     except ModuleNotFoundError as error:
-        raise ImportError(f"the demo needs {error.name}: pip install parallel_exec[service,redis,wasm]") from None
+        raise ImportError(f"the demo needs {error.name}: pip install 'parallel_exec[service,redis,wasm]'") from None
     from .output import Output
 
     ready()

@@ -12,13 +12,15 @@ import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 
+from ..any_plugin import AnyPlugin
 from ..errors import PexecError
 from ..limits import Limits
-from ..plugin import Plugin
 from ..pool import Pool
+from ..sandbox import MemoryImage
 from ..sandbox.functions import has_function
 from .batch import Outcome
 from .inputs import Document
+from .options import load_plugin
 
 # Documents that are read and whose outcomes have not been taken, per worker.
 AHEAD_PER_WORKER = 8
@@ -35,7 +37,7 @@ _Item = tuple[Document, Future[bytes] | None] | Note | BaseException | None
 
 
 def run_watched(
-    path: str, plugin: Plugin, function: str, documents: Iterator[Document], *, limits: Limits, workers: int
+    path: str, plugin: AnyPlugin, function: str, documents: Iterator[Document], *, limits: Limits, workers: int
 ) -> Generator[Outcome | Note]:
     """Yield the outcomes of all documents, in their order, and notes on what became of the plugin's file.
 
@@ -66,7 +68,7 @@ class _Reader:
         self,
         pool: Pool,
         path: str,
-        plugin: Plugin,
+        plugin: AnyPlugin,
         function: str,
         documents: Iterator[Document],
         limits: Limits,
@@ -81,7 +83,7 @@ class _Reader:
         self._stopped = False
         self._seen = _look(path)
         pool.deploy(_NAME, plugin)
-        self._deployed = pool.deployment(_NAME).function(function, output="bytes")
+        self._deployed = pool.deployment(_NAME).function(function, input="json", output="bytes")
         threading.Thread(target=self._run, name="pexec reader", daemon=True).start()
 
     def stop(self) -> None:
@@ -112,8 +114,9 @@ class _Reader:
             return
         self._seen = seen
         try:
-            plugin = Plugin.from_file(self._path)
-            if not has_function(plugin.image(limits=self._limits), self._function, limits=self._limits):
+            plugin = load_plugin(self._path)
+            image = plugin.image(limits=self._limits)
+            if isinstance(image, MemoryImage) and not has_function(image, self._function, limits=self._limits):
                 raise PexecError(f"the plugin has no function {self._function!r} any more").at(plugin=plugin.name)
             version = self._pool.deploy(_NAME, plugin)
         except PexecError as error:

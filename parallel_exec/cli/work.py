@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 PluginArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[PLUGIN]", help="The JavaScript file; by default the shipped one.", show_default=False),
+    typer.Argument(metavar="PLUGIN", help="The JavaScript file; by default the shipped one.", show_default=False),
 ]
 DocumentArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[DOCUMENT]", help="The JSON file; by default the shipped one.", show_default=False),
+    typer.Argument(metavar="DOCUMENT", help="The JSON file; by default the shipped one.", show_default=False),
 ]
 StrategiesOption = Annotated[
     str | None,

@@ -76,7 +76,7 @@ class Deployment:
         return f"<Deployment {self.version}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DeployedFunction:
     """One function of a deployment. It cannot be pickled or called: it is the pool's.
 
@@ -95,6 +95,9 @@ class DeployedFunction:
     def plugin(self) -> AnyPlugin:
         """The plugin that is current now."""
         return self.deployment.version.plugin
+
+    def __repr__(self) -> str:
+        return f"<DeployedFunction {self.name}() of {self.deployment.version}>"
 
     def target(self, owner: object) -> Target:
         """Return the current version's target for jobs.

@@ -40,6 +40,17 @@ def check_window(buffersize: int | None, errors: Errors) -> None:
         raise ValueError(f"errors must be 'raise' or 'return'; got {errors!r}")
 
 
+def check_documents(documents: object) -> None:
+    """Raise a TypeError if this is one document, in place of an iterable of them: a text would be mapped letter by
+    letter.
+    """
+    if isinstance(documents, str | bytes | bytearray | memoryview):
+        kind = type(documents).__name__
+        raise TypeError(
+            f"an iterable of documents is needed, and a {kind} is one document; give [document], or use submit"
+        )
+
+
 class Map:
     """The jobs of one map, between the iterable and the consumer.
 

@@ -19,7 +19,6 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from ..any_plugin import AnyPlugin
 from ..documents import prepare
 from ..errors import PexecError
 from ..function import PluginFunction
@@ -27,19 +26,19 @@ from ..limits import Limits
 from . import awaiting
 from .core import Core
 from .cpus import usable_cpus
-from .deployment import DeployedFunction, Deployment
-from .events import Events, OnEvent, PoolEvent
+from .deploying import Deploying
+from .deployment import DeployedFunction
+from .events import Events, OnEvent
 from .feed import Feed
 from .future import JobFuture
 from .job import Job, frozen
-from .mapping import Errors, Map, check_window
+from .mapping import Errors, Map, check_documents, check_window
 from .par_iter import ParIter
 from .stats import PoolStats
 from .threads import ThreadCore
-from .version import Version
 
 
-class Pool(Executor):
+class Pool(Deploying, Executor):
     """Worker processes that run functions of plugins, each job in a fresh sandbox.
 
     Guarantees: a job's failure is its own; when a worker dies, only the job that it was running fails, with
@@ -196,14 +195,15 @@ class Pool(Executor):
             versions: yield `Versioned` pairs of results and the versions of the deployment that they are of.
 
         Raises:
-            TypeError: `fn` is not a plugin's function, or there is not exactly one iterable. RuntimeError: the pool has
-            been shut down. TimeoutError, from the iterator: a result was not there in time.
+            TypeError: `fn` is not a plugin's function, there is not just one iterable, or that is a text: one document.
+            RuntimeError: the pool has been shut down. TimeoutError, from the iterator: a result was not there in time.
         """
         _check_function(fn)
         if len(iterables) != 1:
             raise TypeError(f"map takes one iterable of documents; got {len(iterables)}")
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1 (it has no effect); got {chunksize}")
+        check_documents(iterables[0])
         check_window(buffersize, errors)
         self._core.check_open()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -250,61 +250,6 @@ class Pool(Executor):
         self._core.check_open()
         return Feed(self._core, fn, ordered=ordered, notify=notify)
 
-    def deploy(self, name: str, plugin: AnyPlugin) -> Version:
-        """Make a plugin the current version of a deployment, which need not exist yet.
-
-        The swap is atomic: the jobs that were submitted before (and the documents that a map has drawn) run on the old
-        version, all others on the new one, and each result tells which (`JobFuture.version`, ``map(versions=True)``).
-        The memory of versions that nobody uses any more is given back.
-
-        Args:
-            name: any text.
-            plugin: what its functions are from now on.
-
-        Raises:
-            PluginError: the plugin cannot be loaded; the version before stays current. RuntimeError: the pool has been
-            shut down.
-
-        >>> import parallel_exec as px
-        >>> with px.Pool(1) as pool:
-        ...     _ = pool.deploy("pricing", px.Plugin("const price = n => 10 * n"))
-        ...     price = pool.deployment("pricing").function("price")
-        ...     before = pool.submit(price, 2)
-        ...     _ = pool.deploy("pricing", px.Plugin("const price = n => 9 * n"))
-        ...     after = pool.submit(price, 2)
-        ...     [(future.version.number, future.result()) for future in (before, after)]
-        [(1, 20), (2, 18)]
-        """
-        if not isinstance(name, str):
-            raise TypeError(f"a deployment's name must be a str, not {name!r}")
-        if not isinstance(plugin, AnyPlugin):
-            raise TypeError(f"only a Plugin or WasmPlugin can be deployed, not {plugin!r}")
-        self._core.check_open()
-        version = self._core.deployments.deploy(name, plugin)
-        self._core.events.note(PoolEvent("deployment swapped", str(version), version=version))
-        self._core.events.deliver()
-        return version
-
-    def deployment(self, name: str) -> Deployment:
-        """Return the deployment of this name.
-
-        Raises:
-            LookupError: nothing has been deployed under it.
-        """
-        return self._core.deployments.find(name)
-
-    def undeploy(self, name: str) -> Version:
-        """Take a deployment away. Its jobs so far still run; a `Deployment` that somebody holds goes on as it is, and
-        the memory is given back when nobody does.
-
-        Returns:
-            the version that was current. If the name is deployed again, its versions are numbered on from there.
-
-        Raises:
-            LookupError: nothing is deployed under this name.
-        """
-        return self._core.deployments.remove(name)
-
     def warm_up(self, *functions: PluginFunction | DeployedFunction, timeout: float | None = None) -> None:
         """Return when all workers run and are ready to call the functions, so that no job waits for that later.
 
@@ -346,8 +291,9 @@ class Pool(Executor):
             buffersize, errors: as in `map`.
 
         Raises:
-            ValueError: an argument is not what it can be.
+            TypeError, ValueError: an argument is not what it can be.
         """
+        check_documents(documents)
         check_window(buffersize, errors)
         return ParIter(self, documents, buffersize=buffersize, errors=errors)
 
@@ -393,6 +339,7 @@ class Pool(Executor):
             As `map`. RuntimeError, from the iterator: no event loop is running.
         """
         _check_function(fn)
+        check_documents(documents)
         check_window(buffersize, errors)
         return awaiting.amap(
             self._core,

@@ -1,4 +1,4 @@
-"""A pool's statistics for Prometheus; needs the extra: ``pip install parallel_exec[prometheus]``."""
+"""A pool's statistics for Prometheus; needs the extra: ``pip install 'parallel_exec[prometheus]'``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PoolCollector:
         try:
             import prometheus_client  # noqa: F401
         except ImportError:
-            raise ImportError("metrics need prometheus-client: pip install parallel_exec[prometheus]") from None
+            raise ImportError("metrics need prometheus-client: pip install 'parallel_exec[prometheus]'") from None
         self._pool = weakref.ref(pool)
         self._name = name
 

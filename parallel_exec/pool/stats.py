@@ -13,9 +13,10 @@ from .job import Job
 from .messages import Entry
 
 _BUCKETS = 65
+_SECONDS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Distribution:
     """How a quantity was distributed over jobs.
 
@@ -48,13 +49,29 @@ class Distribution:
         below = 0
         for bits, number in enumerate(self.buckets):
             if number and below + number >= rank:
-                low, high = float((1 << bits) >> 1), float(1 << bits)
+                low, high = float((1 << bits) >> 1), float(1 << bits if bits else 0)
                 return (low + (high - low) * max(0.0, rank - below) / number) * self.unit
             below += number
         return 0.0
 
+    def __repr__(self) -> str:
+        figures = (self.mean, self.percentile(50), self.percentile(99))
+        mean, median, most = map(self.shown, figures)
+        return f"<Distribution over {self.count:,} jobs: mean {mean}, median {median}, 99 % below {most}>"
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+    def shown(self, value: float) -> str:
+        """Return a value of the distribution's as text.
+
+        >>> Distribution(0, 0.0, (), 1e-9).shown(0.0000123456), Distribution(0, 0.0, (), 1.0).shown(12345.6)
+        ('12.3 us', '12,346')
+        """
+        if self.unit == 1.0:
+            return f"{value:,.0f}"
+        unit, size = next(((unit, size) for unit, size in _SECONDS if value >= size), _SECONDS[-1])
+        return f"{value / size:.3g} {unit}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class JobCounts:
     """Counts of jobs that have ended.
 
@@ -77,8 +94,22 @@ class JobCounts:
     reset: Distribution
     fuel: Distribution
 
+    def __repr__(self) -> str:
+        failed = ", ".join(f"{number:,} {name}" for name, number in self.failures.items()) or "none"
+        medians = ", ".join(
+            f"{name} {times.shown(times.percentile(50))}"
+            for name, times in (("queue", self.queue), ("run", self.run), ("reset", self.reset))
+        )
+        return (
+            f"<{type(self).__name__}{self._where()}: {self.jobs:,} jobs, failed: {failed}; "
+            f"{self.bytes_in:,} bytes in, {self.bytes_out:,} out; medians: {medians}>"
+        )
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+    def _where(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class WorkerStats(JobCounts):
     """What a worker has done that is alive.
 
@@ -90,8 +121,11 @@ class WorkerStats(JobCounts):
     worker: int
     pid: int | None
 
+    def _where(self) -> str:
+        return f" {self.worker} (process {self.pid})"
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class PoolStats(JobCounts):
     """What a pool has done, in all, workers that are gone included.
 
@@ -107,6 +141,9 @@ class PoolStats(JobCounts):
     waiting: int = 0
     in_flight: int = 0
     events: Mapping[EventKind, int] = field(default_factory=dict)
+
+    def _where(self) -> str:
+        return f" of {len(self.workers)} workers, {self.waiting:,} jobs waiting, {self.in_flight:,} in flight"
 
     @property
     def restarts(self) -> int:

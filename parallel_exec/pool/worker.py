@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from .. import arrays
 from ..errors import PexecError
+from ..sandbox import Sandbox
 from .bell import ring_bell, silence_bell
 from .block import RESERVE, Block
 from .channel import Channel, Kind, ProtocolError, Record, new_segment
@@ -226,7 +227,7 @@ class _Worker:
         if self._console:
             self._console = []
         status, kind = DONE, arrays.JSON
-        reset_ns = fuel = 0
+        sandbox: Sandbox | None = None
         try:
             # From here on the worker's death is this job's failure (README: who was it).
             if not self._block.begin(sequence, now_ns):
@@ -240,7 +241,6 @@ class _Worker:
             kind, result = sandbox.run(
                 self._names.get(request.name) or self._name(request.name), document, request.kind
             )
-            reset_ns, fuel = sandbox.reset_ns, sandbox.fuel_used or 0
         except PexecError as error:
             status, result = FAILED, dump_error(error)
         except (RingCorrupted, ProtocolError):
@@ -251,8 +251,10 @@ class _Worker:
             # Not a failure of the plugin but of this package or this machine; the sandbox may be in any state.
             traceback.print_exc()
             self._sandboxes.drop(request.image, request.limits)
+            sandbox = None
             text = f"the worker failed to run the job: {type(error).__name__}: {error}"
             status, result = FAILED, dump_error(PexecError(text))
+        reset_ns, fuel = (0, 0) if sandbox is None else (sandbox.reset_ns, sandbox.fuel_used or 0)
         return status, kind, dump_console(self._console) if self._console else b"", result, reset_ns, fuel
 
     def _name(self, name: bytes) -> str:

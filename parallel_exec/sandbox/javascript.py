@@ -107,7 +107,8 @@ class JavaScriptRunner(Runner[Instance]):
         reply = instance.reply()
         try:
             if reply.status != Status.OK:
-                raise locate(outcome.job_error(instance, reply, limits, stage_name(function, reply)), function, reply)
+                error = outcome.job_error(instance, reply, limits, stage_name(function, reply), content)
+                raise locate(error, function, reply)
             return reply.output_kind, instance.read(reply.output_ptr, reply.output_len)
         finally:
             self._finish(instance, reply, input_end)

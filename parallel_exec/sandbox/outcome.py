@@ -21,6 +21,16 @@ from .raw import Trapped
 from .text import read_text
 
 _LENGTH = struct.Struct("<I")
+# What documents that are no JSON begin with although they are meant well.
+_BEGINNINGS = (
+    (b"\xef\xbb\xbf", "it begins with a byte order mark"),
+    (b"\xff\xfe", "it is UTF-16, where JSON is UTF-8"),
+    (b"\xfe\xff", "it is UTF-16, where JSON is UTF-8"),
+    (b"\x1e", "it begins with a record separator, as each document of a text sequence does (RFC 8142)"),
+    (b"\x1f\x8b", "it is compressed by gzip"),
+)
+# What the engine says where a plugin was written for Node's modules.
+_COMMON_JS = frozenset(f"{name} is not defined" for name in ("require", "module", "exports"))
 
 
 def read_record(content: bytes) -> tuple[str, str, str]:
@@ -73,17 +83,24 @@ def _is_number(text: str) -> bool:
     return 0 < len(text) < 10 and text.isascii() and text.isdecimal()
 
 
-def job_error(instance: Instance, reply: Reply, limits: Limits, function: str) -> PexecError:
+def job_error(
+    instance: Instance, reply: Reply, limits: Limits, function: str, document: bytes | bytearray | memoryview = b""
+) -> PexecError:
     """Return the error that a job's reply, with any status but OK, stands for."""
     match reply.status:
         case Status.THREW:
             name, message, stack = read_record(instance.read(reply.output_ptr, reply.output_len))
             file, line, column = location(stack)
-            return JSError(name, message, stack, file=file, line=line, column=column)
+            thrown = JSError(name, message, stack, file=file, line=line, column=column)
+            thrown.args = (f"{thrown}{_hint(name, message)}",)
+            return thrown
         case Status.BAD_DOCUMENT:
             name, message, _stack = read_record(instance.read(reply.output_ptr, reply.output_len))
             if name == "RangeError":
                 return InvalidDocument(f"the document is nested too deeply: {message}", offset=reply.error_offset)
+            if reply.error_offset == 0:
+                begins = bytes(document[:3])
+                message = next((why for beginning, why in _BEGINNINGS if begins.startswith(beginning)), message)
             return InvalidDocument(f"the document is not JSON: {message}", offset=reply.error_offset)
         case Status.TIMED_OUT:
             return timeout(limits)
@@ -108,12 +125,24 @@ def load_error(instance: Instance, reply: Reply, limits: Limits) -> PexecError:
         file, line, column = location(stack)
         where = f" (at {file}:{line}:{column})" if file is not None else ""
         what = "does not compile" if name == "SyntaxError" else "fails while it is loaded"
-        if message.startswith("could not load module"):
-            message += "; a plugin is one file and imports nothing: bundle what it needs into it"
-        return PluginError(f"the plugin {what}: {name}: {message}{where}", file=file, line=line, column=column)
+        return PluginError(
+            f"the plugin {what}: {name}: {message}{_hint(name, message)}{where}", file=file, line=line, column=column
+        )
     if reply.status == Status.PENDING:
         return PluginError("the plugin's top level awaits a promise that can never settle")
     return job_error(instance, reply, limits, "")
+
+
+def _hint(name: str, message: str) -> str:
+    """Return what to do about a plugin that wants other modules, to go after its message."""
+    if message.startswith("could not load module"):
+        return "; a plugin is one file and imports nothing: bundle what it needs into it"
+    if name == "ReferenceError" and message in _COMMON_JS:
+        return (
+            "; a plugin is no CommonJS module: it declares functions at top level, or exports them as an ES module, "
+            "and what it requires has to be bundled into it"
+        )
+    return ""
 
 
 def trap_error(reply: Reply, limits: Limits, trap: Trapped) -> PexecError:

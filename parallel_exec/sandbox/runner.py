@@ -53,7 +53,7 @@ class Runner(ABC, Generic[AnInstance]):
         limits: on each job.
         reached: how far into linear memory the last job reached, in bytes.
         fuel_used: instructions that it took, or None where they are not counted.
-        reset_ns: nanoseconds that it took after a job, the last time, to be ready for the next one.
+        reset_ns: nanoseconds that it took after that to be ready for the next one; 0 if another instance is needed.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -108,7 +108,7 @@ class Sandbox:
 
     @property
     def reset_ns(self) -> int:
-        """Nanoseconds that it took after a call, the last time, to be ready for the next one."""
+        """Nanoseconds that it took after the last call to be ready for another; 0 if that needs a new instance."""
         return self._runner.reset_ns
 
     @property
@@ -153,9 +153,11 @@ class Sandbox:
             kind: what the content is (`arrays`).
             stopped: whether the job has to stop, asked once when it has begun: for who calls `stop` in another thread.
         """
+        runner = self._runner
+        runner.fuel_used, runner.reset_ns = None, 0  # where the job is refused, or its instance replaced
         length = len(content)
         if length > self.limits.document_bytes:
             raise InvalidDocument(
                 f"a document of {length} bytes exceeds Limits.document_bytes={self.limits.document_bytes}"
             )
-        return self._runner.run(function, content, kind, stopped)
+        return runner.run(function, content, kind, stopped)

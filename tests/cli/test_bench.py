@@ -36,6 +36,11 @@ def test_all_strategies_on_the_shipped_fixture(pexec, tmp_path):
         check_entry(entry, 12)
         assert entry["answer"] == pytest.approx(figures["strategies"][0]["answer"], rel=1e-5)
     assert figures["strategies"][0]["answer"] > 1000
+    # Twelve jobs in flight are one batch, and one measurement has no spread.
+    assert [entry["samples"] for entry in figures["strategies"]] == [12] * (len(ALL) - 1) + [1]
+    (row,) = (line for line in ran.out.splitlines() if line.startswith(" parallel "))
+    assert row.count(" us ") + row.count(" ms ") == 3  # median, first result and reference; no p10, no p90
+    assert "one batch has no p10 and p90" in ran.out
     assert figures["peers"] == []
     assert figures["machine"]["cpus"] >= 1
     assert {"parallel_exec", "python", "wasmtime"} <= figures["versions"].keys()

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from modules import GUEST, module
 
 DOCUMENTS = b'{"a":1}\n\n{"bad":"dog"}\n{"a":\n{"a":[2]}\n'
 
@@ -85,6 +86,51 @@ def test_nothing_is_written_where_nothing_succeeds(pexec, plugin, tmp_path):
     ran = pexec("run", plugin, "--lines", "-o", "out", stdin=b"{}}\n")
     assert ran.status == 1
     assert os.listdir(tmp_path) == ["pick.js"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_document(pexec, plugin, tmp_path):
+    (tmp_path / "doc.json").write_bytes(b'\xef\xbb\xbf{"a":\n1}')
+    (tmp_path / "docs.ndjson").write_bytes(b'\xef\xbb\xbf{"a":2}\r\n{"a":3}\r\n')
+    assert pexec("run", plugin, "doc.json").out == "1\n"
+    assert pexec("run", plugin, "docs.ndjson", "--lines").out == "2\n3\n"
+
+
+def test_lines_may_begin_with_record_separators(pexec, plugin):
+    assert pexec("run", plugin, "--lines", stdin=b'\x1e{"a":1}\n\x1e{"a":2}\n\x1e\n').out == "1\n2\n"
+
+
+@pytest.mark.parametrize("text", [b'{"a":1}\n{"a":2}\n', b"\n1\n\n[2]", b'{"a":1}\r\noops', b'\x1e{"a":1}\n'])
+def test_several_documents_where_one_is_expected_are_told(pexec, plugin, text):
+    ran = pexec("run", plugin, stdin=text)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.lines == ["pexec: error: document 0 (stdin): it holds several documents; --lines takes each line as one"]
+
+
+@pytest.mark.parametrize("text", [b'{"a":1}\n\n \r\n', b'{"a":\n1}\n', b'\n{\n"a"\n:1}'])
+def test_one_document_may_have_lines(pexec, plugin, text):
+    assert pexec("run", plugin, stdin=text).out == "1\n"
+
+
+@pytest.mark.parametrize("text", [b"[1,\n2] 3", b"[1]\n]", b"[1\n"])
+def test_documents_that_are_cut_or_go_on_fail(pexec, plugin, text):
+    assert pexec("run", plugin, stdin=text).status == 1
+
+
+def test_a_module_takes_json_and_gives_it(pexec, tmp_path):
+    (tmp_path / "echo.wasm").write_bytes(module(GUEST))
+    documents = b'{"a":[1,"x",null]}\n{"a":\n2.5\n'
+    ran = pexec("run", "echo.wasm", "--function", "echo", "--lines", stdin=documents)
+    assert (ran.status, ran.out) == (1, '{"a":[1,"x",null]}\n2.5\n')
+    assert "document 1 (stdin line 2): echo.wasm: echo(): the document is not JSON" in ran.lines[0]
+    (tmp_path / "one.json").write_bytes(b"[1]")
+    assert pexec("run", "echo.wasm", "one.json", "--function", "echo", "--watch").out == "[1]\n"
+
+
+def test_a_modules_function_has_to_be_named(pexec, tmp_path):
+    (tmp_path / "echo.wasm").write_bytes(module(GUEST))
+    ran = pexec("run", "echo.wasm", stdin=b"[1]")
+    assert ran.status == 2
+    assert ran.lines == ["pexec: error: --function is needed with a module: nobody can tell what it knows"]
 
 
 def test_unreadable_files_are_failing_documents(pexec, plugin, tmp_path):

@@ -28,6 +28,7 @@ def test_the_version_is_the_one_current_when_the_job_is_submitted(tools: Any) ->
         second = pool.deploy("d", plugin(2))
         after = [pool.submit(function, number) for number in range(20)]
         assert second == pool.deployment("d").version and str(second) == "d version 2 (p2.js)"
+        assert repr(function) == "<DeployedFunction f() of d version 2 (p2.js)>"
         assert isinstance(blocker.exception(), px.JobTimeout) and blocker.version is None
         assert [future.result() for future in before] == [[1, number] for number in range(20)]
         assert [future.result() for future in after] == [[2, number] for number in range(20)]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import Pool
+from parallel_exec.pool import Pool, supervisor
 from parallel_exec.pool.mapping import LEAST_AHEAD, MOST_AHEAD
 
 # CPU time and much grace: the quick jobs have these limits, too, and the machine may be busy.
@@ -184,8 +184,10 @@ def test_a_map_whose_jobs_are_cancelled_ends(tools: Any, ordered: bool) -> None:
             list(results)
 
 
-def test_all_workers_stopped_one_after_another(tools: Any) -> None:
-    with Pool(2, limits=px.Limits(time_s=1.0, grace_s=0.2)) as pool:
+def test_all_workers_stopped_one_after_another(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A good worker that takes longer to begin a job is replaced, too, and the job is run by the next one.
+    monkeypatch.setattr(supervisor, "START_S", 0.1)
+    with Pool(2, limits=px.Limits(time_s=0.5, grace_s=0.1)) as pool:
         assert list(pool.map(tools.function("double"), range(40))) == list(range(0, 80, 2))
         tools.eventually(lambda: len(tools.running(pool)) == 2, "both workers run")
         for pid in tools.running(pool):

@@ -98,6 +98,17 @@ def test_map_without_a_buffersize_is_bounded_too(pool: Pool, tools: Any) -> None
     assert next(drawn) <= 100 + 2 * MOST_AHEAD
 
 
+@pytest.mark.parametrize("document", [b"[1]", bytearray(b"[1]"), memoryview(b"[1]"), "text"])
+def test_one_document_is_no_iterable_of_documents(pool: Pool, tools: Any, document: Any) -> None:
+    for call in (
+        lambda d: pool.map(tools.function("echo"), d),
+        lambda d: pool.amap(tools.function("echo"), d),
+        pool.par_iter,
+    ):
+        with pytest.raises(TypeError, match=rf"a {type(document).__name__} is one document; give \[document\]"):
+            call(document)
+
+
 def test_map_over_nothing_and_its_arguments(pool: Pool, tools: Any) -> None:
     double = tools.function("double")
     assert list(pool.map(double, [])) == []

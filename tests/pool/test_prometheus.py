@@ -9,7 +9,7 @@ import pytest
 
 from parallel_exec.pool import Pool
 
-client = pytest.importorskip("prometheus_client", reason="pip install parallel_exec[prometheus]")
+client = pytest.importorskip("prometheus_client", reason="pip install 'parallel_exec[prometheus]'")
 
 
 def test_a_scrape_tells_what_stats_tell(tools: Any) -> None:

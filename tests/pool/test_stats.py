@@ -49,6 +49,21 @@ def test_the_time_in_the_queue_is_the_time_before_the_job_begins(tools: Any) -> 
     assert 0.5 < stats.run.total < 30
 
 
+def test_reprs_are_short_and_have_units() -> None:
+    double = px.Plugin("const double = x => 2 * x").function("double")
+    with Pool(1) as pool:
+        list(pool.map(double, [b"1"] * 9 + [b"x"], errors="return"))
+        stats = pool.stats()
+    assert repr(stats).startswith(
+        "<PoolStats of 1 workers, 0 jobs waiting, 0 in flight: 10 jobs, failed: 1 InvalidDocument; 10 bytes in, "
+    )
+    assert repr(stats.workers[0]).startswith(f"<WorkerStats 1 (process {stats.workers[0].pid}): 10 jobs, failed: 1 ")
+    assert len(repr(stats)) < 250 > len(repr(stats.run))
+    assert repr(Distribution(2, 4e-6, (0,) * 10 + (2,), 1e-9)) == (
+        "<Distribution over 2 jobs: mean 2 us, median 768 ns, 99 % below 1.02 us>"
+    )
+
+
 def test_failures_by_class(tools: Any) -> None:
     with Pool(1, limits=px.Limits(time_s=60, output_bytes=100)) as pool:
         for name, document in (("fail", 1), ("fail", 2), ("long", 1000), ("double", 2)):
@@ -70,6 +85,20 @@ def test_fuel_is_counted_where_it_is_bounded(tools: Any) -> None:
         fuel = pool.stats().fuel
     assert fuel.count == 1 and fuel.total > 200_000
     assert fuel.total / 2 <= fuel.percentile(50) <= fuel.total * 2
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_what_failed_jobs_took_is_counted_and_refused_ones_took_nothing(tools: Any, backend: Any) -> None:
+    with Pool(1, backend=backend, limits=px.Limits(fuel=10**6, document_bytes=100)) as pool:
+        for name, document, error in (
+            ("fail", 1, px.JSError),
+            ("spin", 1, px.FuelExhausted),
+            ("fail", "x" * 1000, px.InvalidDocument),
+        ):
+            assert isinstance(pool.submit(tools.function(name), document).exception(), error)
+        stats = pool.stats()
+    assert stats.fuel.count == 2 and stats.fuel.total > 10**6
+    assert stats.reset.count == 3 and stats.reset.total > 0
 
 
 def test_percentiles_lie_within_a_factor_of_two() -> None:

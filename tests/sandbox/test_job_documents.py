@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import gzip
 import mmap
 from collections.abc import Iterator
 from typing import Any
@@ -109,6 +110,21 @@ def test_values_come_back_equal(sandbox: px.Sandbox, value: Any) -> None:
     assert sandbox.call("same", value) == value
 
 
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        (2**53 + 1, "9007199254740992"),
+        (float("nan"), "null"),
+        ([float("inf"), -float("inf")], "[null,null]"),
+        (-0.0, "0"),
+        (1.0, "1"),
+        ({"b": 1, "10": 2, "9": 3}, '{"9":3,"10":2,"b":1}'),
+    ],
+)
+def test_what_does_not_come_back_as_it_was(sandbox: px.Sandbox, value: Any, back: str) -> None:
+    assert sandbox.call_bytes("same", value).decode() == back
+
+
 def test_results(sandbox: px.Sandbox) -> None:
     source = """
     const results = {
@@ -190,6 +206,22 @@ def test_where_a_document_is_wrong(sandbox: px.Sandbox, text: bytes, offset: int
         assert str(error).startswith("same.js: same(): the document is not JSON: ")
         assert str(error).endswith(f"(at byte {offset})")
     assert sandbox.call("same", [1]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("\ufeff[1]".encode(), "begins with a byte order mark"),
+        ("\ufeff[1]".encode("utf-16-le"), "is UTF-16"),
+        ("\ufeff[1]".encode("utf-16-be"), "is UTF-16"),
+        (b'\x1e{"type":"Feature"}\n', "begins with a record separator"),
+        (gzip.compress(b"[1]", mtime=0), "is compressed by gzip"),
+    ],
+)
+def test_what_a_document_is_instead(sandbox: px.Sandbox, text: bytes, reason: str) -> None:
+    for document in (text, memoryview(text)):
+        with pytest.raises(px.InvalidDocument, match=rf"the document is not JSON: it {reason}.* \(at byte 0\)$"):
+            sandbox.call("same", document)
 
 
 def test_a_refused_document_does_not_reach_the_function() -> None:

@@ -338,6 +338,25 @@ def test_imports_are_refused() -> None:
             assert "imports nothing" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "const turf = require('@turf/turf'); function f() {}",
+        "module.exports = { f() {} }",
+        "exports.f = () => 1",
+        "function f() { return require('fs') }",
+    ],
+)
+def test_common_js_is_told_what_to_do_instead(source: str) -> None:
+    with pytest.raises((px.PluginError, px.JSError)) as caught:
+        px.Plugin(source).function("f")(0)
+    assert "a plugin is no CommonJS module" in str(caught.value)
+    assert "bundled into it" in str(caught.value)
+    if isinstance(caught.value, px.JSError):
+        assert caught.value.message == "require is not defined"
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
 def test_what_is_not_a_function_is_missing(sandbox_of: SandboxOf) -> None:
     sandbox = sandbox_of("const f = 5; var g = {}; let h; function good(x) { return 2 * x }")
     for name in ("f", "g", "h", "missing", "toString.call", "__proto__", "1", "a b", ""):

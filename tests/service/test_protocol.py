@@ -28,9 +28,13 @@ def test_the_package_imports_nothing_of_the_service():
 @pytest.mark.parametrize(
     ("module", "arguments", "extra"),
     [
-        ("grpc", ["serve"], "service"),
-        ("grpc", ["client", "list", "--server", "127.0.0.1:1"], "service"),
-        ("redis", ["consume", "redis://x", "p.js", "--stream", "a", "--group", "b", "--results", "c"], "redis"),
+        ("grpc", ["serve"], "parallel_exec[service]"),
+        ("grpc", ["client", "list", "--server", "127.0.0.1:1"], "parallel_exec[service]"),
+        (
+            "redis",
+            ["consume", "redis://x", "p.js", "--stream", "a", "--group", "b", "--results", "c"],
+            "'parallel_exec[redis]'",
+        ),
     ],
 )
 def test_a_missing_extra_is_named(module, arguments, extra):
@@ -43,4 +47,4 @@ def test_a_missing_extra_is_named(module, arguments, extra):
     )
     assert ran.returncode == 1
     assert ran.stderr.count("\n") == 1
-    assert f"needs {module}: pip install parallel_exec[{extra}]" in ran.stderr
+    assert f"needs {module}: pip install {extra}\n" in ran.stderr

@@ -67,10 +67,13 @@ def test_from_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_a_plugin_error(tmp_path: Path) -> None:
     latin = tmp_path / "latin.js"
     latin.write_bytes(b"// caf\xe9\n")
+    module = tmp_path / "module.wasm"
+    module.write_bytes(b"\0asm\1\0\0\0")
     for path, message in (
         (tmp_path / "missing.js", "cannot read the plugin: No such file or directory"),
         (tmp_path, "cannot read the plugin: Is a directory"),
         (latin, r"not UTF-8 text \(byte 6\)"),
+        (module, r"is a WebAssembly module, not JavaScript; WasmPlugin\.from_file reads those"),
     ):
         with pytest.raises(px.PluginError, match=message) as caught:
             px.Plugin.from_file(path)
@@ -105,6 +108,19 @@ def test_functions_are_values() -> None:
             plugin.function(name)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="output must be 'value', 'bytes' or 'numpy'; got 'text'"):
         plugin.function("double", output="text")  # type: ignore[arg-type]
+
+
+def test_reprs_are_short_and_tell_what_was_chosen() -> None:
+    plugin = px.Plugin("/* long */" * 1000 + DOUBLE, name="double.js")
+    assert repr(plugin) == "<Plugin 'double.js'>"
+    assert repr(plugin.function("double")) == "<PluginFunction double() of 'double.js'>"
+    limits = px.Limits(time_s=0.5)
+    assert repr(limits) == "Limits(time_s=0.5)"
+    assert (
+        repr(px.Plugin("", eval=False, limits=limits)) == "<Plugin 'plugin.js', eval=False, limits=Limits(time_s=0.5)>"
+    )
+    assert repr(plugin.function("f", output="bytes")) == "<PluginFunction f() of 'double.js', output='bytes'>"
+    assert repr(px.WasmPlugin(b"", name="x.wasm", domain="a")) == "<WasmPlugin 'x.wasm', domain='a'>"
 
 
 def test_a_missing_function_is_named() -> None:

@@ -1,0 +1,31 @@
+"""How options look in a repr: only those that somebody chose, since there are many and most have their defaults."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def options(value: DataclassInstance) -> list[str]:
+    """Return ``name=value`` for each field that may be shown, has a default, and is not at that.
+
+    >>> from parallel_exec import Limits
+    >>> options(Limits(time_s=0.5, seed=1))
+    ['time_s=0.5', 'seed=1']
+    """
+    return [
+        f"{field.name}={getattr(value, field.name)!r}"
+        for field in fields(value)
+        if field.repr and _has_default(field) and getattr(value, field.name) != _default(field)
+    ]
+
+
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
