@@ -1,6 +1,6 @@
 """Plugins as a service: a gRPC server over a pool (`serve`), its client, and Redis streams as a queue (`consumer.py`).
 
-Needs the extra ``pip install parallel_exec[service]``, and `consumer.py` the extra ``redis``.
+Needs the extra ``pip install 'parallel_exec[service]'``, and `consumer.py` the extra ``redis``.
 """
 
 import os
@@ -39,4 +39,4 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("grpc", "grpc_health", "grpc_reflection", "google"):
             raise
-        raise ImportError(f"the service needs {error.name}: pip install parallel_exec[service]") from None
+        raise ImportError(f"the service needs {error.name}: pip install 'parallel_exec[service]'") from None

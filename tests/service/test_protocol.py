@@ -28,8 +28,8 @@ def test_the_package_imports_nothing_of_the_service():
 @pytest.mark.parametrize(
     ("module", "arguments", "extra"),
     [
-        ("grpc", ["serve"], "parallel_exec[service]"),
-        ("grpc", ["client", "list", "--server", "127.0.0.1:1"], "parallel_exec[service]"),
+        ("grpc", ["serve"], "'parallel_exec[service]'"),
+        ("grpc", ["client", "list", "--server", "127.0.0.1:1"], "'parallel_exec[service]'"),
         (
             "redis",
             ["consume", "redis://x", "p.js", "--stream", "a", "--group", "b", "--results", "c"],
