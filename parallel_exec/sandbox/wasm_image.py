@@ -25,9 +25,9 @@ from .image_file import PAGE, Runs
 from .reset import Plan
 from .runner import Image
 from .wapc import Exited, Wapc
-from .wasm_format import BakeError
+from .wasm_compile import compile_module
 from .wasm_instance import WasmInstance, open_instance, trap_error
-from .wasm_prepare import START, prepare
+from .wasm_prepare import START
 from .wasm_runner import WasmRunner
 
 MAGIC = b"PEXECWSM"
@@ -77,14 +77,7 @@ class WasmImage(Image):
         """
         limits = limits or Limits()
         engine = Engine(epoch=True, stack=MODULE_STACK, metered=limits.fuel is not None)
-        try:
-            wasmtime.Module.validate(engine.runtime, wasm)
-            prepared = prepare(wasm)
-            compiled = engine.compile(prepared)
-        except wasmtime.WasmtimeError as error:
-            raise PluginError(f"not a WebAssembly module that can be run: {_reason(error)}") from None
-        except BakeError as error:
-            raise PluginError(f"the module cannot be run: {error}") from None
+        prepared, compiled = compile_module(engine, wasm)
         wapc = Wapc(engine, compiled, limits, None)
         instance = open_instance(wapc, engine, limits)
         if not instance.size():
@@ -177,7 +170,3 @@ def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, li
     finally:
         deadline.end()
         deadline.close()
-
-
-def _reason(error: wasmtime.WasmtimeError) -> str:
-    return ": ".join(line.strip() for line in str(error).splitlines() if line.strip() and "Caused by" not in line)
