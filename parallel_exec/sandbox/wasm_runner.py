@@ -10,7 +10,7 @@ import orjson
 import wasmtime
 
 from .. import arrays, message_pack
-from ..errors import InvalidDocument, PexecError, PluginError, WasmError
+from ..errors import InvalidDocument, OutputTooLarge, PexecError, PluginError, WasmError
 from ..host import HostFunction
 from ..limits import Limits
 from . import outcome, raw
@@ -203,6 +203,6 @@ def _document(content: bytes | bytearray | memoryview, kind: int) -> Any:
     if kind == arrays.MESSAGE_PACK:
         try:
             return message_pack.decode(content)
-        except PluginError as error:
+        except (PluginError, OutputTooLarge) as error:
             raise InvalidDocument(f"the document is not MessagePack: {error}") from None
     return _Payload(content)

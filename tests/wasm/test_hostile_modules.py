@@ -11,9 +11,12 @@ import pytest
 from modules import GUEST, IMPORTS, module
 
 import parallel_exec as px
+from parallel_exec import message_pack
 
 CALL = '(func (export "__guest_call") (param i32 i32) (result i32) (i32.const 1))'
 MEMORY = '(memory (export "memory") 1)'
+# Takes and gives back a document of 2 MB.
+WIDE = px.WasmPlugin(module(GUEST.replace('(export "memory") 2', '(export "memory") 32')))
 WASI = '(import "wasi_unstable" "f" (func {}))'
 
 
@@ -155,11 +158,10 @@ def test_a_key_that_is_an_array_is_refused(key: Any) -> None:
         [{"a": {1: "x" * 40, 2: b"y" * 300, 1 << 40: [-1, 2.5, None], False: {}}}, {tuple(key): 1}],
         option=ormsgpack.OPT_NON_STR_KEYS,
     )
-    wide = px.WasmPlugin(module(GUEST.replace('(export "memory") 2', '(export "memory") 32')))
     with pytest.raises(px.PluginError, match="the key of a map"):
-        wide.function("echo")(packed)
+        WIDE.function("echo")(packed)
     allowed = {1: [[1, 2]], 2.5: "x" * 300, b"b": b"y" * 70000, None: {-1: list(range(20))}, False: 1 << 60}
-    assert wide.function("echo")(allowed) == allowed
+    assert WIDE.function("echo")(allowed) == allowed
 
 
 def test_keys_of_one_hash_cost_nothing() -> None:
@@ -168,6 +170,72 @@ def test_keys_of_one_hash_cost_nothing() -> None:
     packed = b"\x83" + b"".join(ormsgpack.packb(list(key)) + b"\1" for key in keys)
     with pytest.raises(px.PluginError, match="the key of a map"):
         px.WasmPlugin(module(GUEST)).function("echo")(packed)
+
+
+def test_a_key_that_meets_all_others_costs_nothing() -> None:
+    # Numbers lie in a dict's table where their hash, which is themselves, says. These fill all places at which the last
+    # one is looked for, each time anew: 70,000 keys take 8 s, ten times as many hours.
+    mask, place, perturbed = (1 << 17) - 1, 0, 1 << 40
+    path = dict.fromkeys([0])
+    while len(path) < 60_000:
+        perturbed >>= 5
+        place = (place * 5 + perturbed + 1) & mask
+        path[place] = None
+    keys = [*path, *[1 << 40] * 10_000]
+    packed = b"\xdf" + struct.pack(">I", len(keys)) + b"".join(ormsgpack.packb(key) + b"\0" for key in keys)
+    with pytest.raises(px.PluginError, match="must have texts for keys"):
+        WIDE.function("echo")(packed)
+    some = {key: None for key in range(20_000)}
+    assert WIDE.function("echo")(some) == some
+
+
+def test_a_result_of_very_many_arrays_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(message_pack, "_MOST_VALUES", 1000)
+    echo = WIDE.function("echo")
+    for item in (b"\x90", b"\x80", b"\x81\xa0\xc0", b"\x92\1\2"):
+        with pytest.raises(px.OutputTooLarge, match=r"more than \d+ values in \d+ bytes .* output='bytes'"):
+            echo(b"\xdd" + struct.pack(">I", 6000) + item * 6000)
+        assert len(echo(b"\xdd" + struct.pack(">I", 300) + item * 300)) == 300
+    # What only looks like it is not.
+    for values in (
+        ["\u2190" * 4000],
+        [b"\x90" * 40_000],
+        [bytes([144]) * 6] * 4000,
+        [-1.2e-299] * 4000,
+        [None] * 50_000,
+    ):
+        assert echo(values) == values
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        b"\x91" * 1_000_000,  # nested
+        b"\x81\1" * 500_000,
+        b"\x81\xa0" * 500_000,
+        b"\xdd\xff\xff\xff\xff",  # cut short
+        b"\xdf\xff\xff\xff\xff\xa0",
+        b"\xc6\xff\xff\xff\xff",
+        b"\x82\1\1",
+        b"\xd6\xff\0\0\0\0",  # a timestamp, other extensions
+        b"\xc7\x0c\xff" + bytes(12),
+        b"\xc9\0\0\0\0\5",
+        b"\xa1\xff",  # no UTF-8
+        b"\xa3\xed\xa0\x80",
+        b"\x81\xa1\xff\0",
+        b"\xc1",
+        b"\x81\xd6\xff\0\0\0\0\1",
+    ],
+    ids=lambda packed: f"{packed[:4].hex()}:{len(packed)}",
+)
+def test_what_is_no_message_pack_is_said_to_be_none(packed: bytes) -> None:
+    with pytest.raises(px.PluginError, match="the result is not MessagePack"):
+        WIDE.function("echo")(packed)
+
+
+def test_of_keys_that_occur_twice_the_last_counts() -> None:
+    assert WIDE.function("echo")(b"\x82\xa1a\1\xa1a\2") == {"a": 2}
+    assert WIDE.function("echo")(b"\x83\1\1\1\2\xcb\x3f\xf0\0\0\0\0\0\0\3") == {1: 3}
 
 
 def test_errors_of_one_thread_are_not_anothers() -> None:
