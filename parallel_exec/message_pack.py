@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from .errors import InvalidDocument, OutputTooLarge, PexecError, PluginError
 
-# What a result may be as Python values, of which arrays and maps are the large ones: 1 byte of MessagePack, 64 to 120 of
-# Python. So many values at least, and one for every four bytes: then they take no more than JSON's can, 30 times the text.
+# What a result may be as Python values, of which arrays and maps are the large ones: 1 byte of MessagePack, 64 to 120
+# of Python. So many values at least, and one for every four bytes: then they take no more than JSON's can, 30 times the
+# text.
 _MOST_VALUES: Final = 1 << 22
 # Keys times the size of their map, for those that are numbers (`check`): some 2 s, and a map of 65,536.
 _MOST_PROBES: Final = 1 << 32
@@ -103,12 +104,12 @@ def _headers(content: bytes | bytearray | memoryview) -> int:
 
 
 def check(content: bytes | bytearray | memoryview) -> None:
-    r"""Raise a ValueError if a map has an array or a map for a key, or too many keys that are numbers; an OutputTooLarge
-    if there are too many values.
+    r"""Raise a ValueError if a map has an array or a map for a key, or too many keys that are numbers; an
+    OutputTooLarge if there are too many values.
 
     An array would be a tuple, and who chooses tuples of integers can give all of them one hash: a dict of 20,000 takes
-    4 s, one of a million hours, in which nothing else runs and nothing ends it. Numbers have hashes of their own, but who
-    chooses them can have each of them meet all the others in the dict's table.
+    4 s, one of a million hours, in which nothing else runs and nothing ends it. Numbers have hashes of their own, but
+    who chooses them can have each of them meet all the others in the dict's table.
 
     >>> check(b"\x81\x92\1\2\3")
     Traceback (most recent call last):

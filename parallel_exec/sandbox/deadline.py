@@ -29,7 +29,10 @@ class Deadline:
         fuel_used: the instructions that the last call took, or None if they are not counted.
     """
 
-    __slots__ = ("__weakref__", "_epoch", "_fuel", "_is_cpu", "_seconds", "_slot", "_store", "_watchdog", "fuel_used")
+    __slots__ = (
+        *("__weakref__", "_epoch", "_fuel", "_is_cpu", "_job", "_seconds", "_slot", "_stopped", "_store", "_watchdog"),
+        "fuel_used",
+    )
 
     def __init__(self, instance: LinearMemory, limits: Limits) -> None:
         self._store = instance.store
@@ -38,11 +41,13 @@ class Deadline:
         self._fuel = limits.fuel if instance.engine.metered else None
         self._epoch = instance.engine.epoch
         self.fuel_used: int | None = None
+        self._job, self._stopped = 0, -1
         self._watchdog = Watchdog.shared()
         self._slot = self._watchdog.register(_stopper(instance))
 
     def begin(self, job: int, *, metered: bool = True) -> None:
         """Start counting for job number `job`; `metered` is False for a call that runs nothing of the plugin's."""
+        self._job = job
         if self._fuel is not None:
             self._store.set_fuel(self._fuel if metered else UNLIMITED)
         if self._epoch:
@@ -54,11 +59,12 @@ class Deadline:
             self._watchdog.arm(self._slot, job, self._seconds)
 
     def is_over(self) -> bool:
-        """Say whether the job is overdue."""
-        return self._slot.due <= time.monotonic() and self._slot.left() <= 0.0
+        """Say whether the job is overdue, or told to stop."""
+        return self._stopped == self._job or (self._slot.due <= time.monotonic() and self._slot.left() <= 0.0)
 
     def stop(self, job: int) -> None:
         """Have job number `job` stop now, if that is the one that runs. Any thread may call it."""
+        self._stopped = job
         self._slot.stop(job)
 
     def end(self) -> None:

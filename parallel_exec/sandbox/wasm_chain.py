@@ -14,14 +14,19 @@ from .chain import MARK, Operation, Source, Stage
 Call = Callable[[str, Any], Any]
 """Calls a function of the module on a value and returns what it gives."""
 
+Keep = Callable[[Any], bytes]
+"""Encodes a value that comes out of a chain."""
 
-def run_chain(name: str, document: Any, call: Call) -> list[Any]:
-    """Run a chain and return the values that come out.
+
+def run_chain(name: str, document: Any, call: Call, keep: Keep) -> list[bytes]:
+    """Run a chain and return the values that come out, each encoded at once: one may come to much, as Python values all
+    of them to far more.
 
     Args:
         name: the chain's.
         document: what its source says.
         call: calls a function.
+        keep: encodes a value.
 
     Raises:
         PexecError: a function failed, or gave what its stage cannot use; it says which, and at which array of a group.
@@ -46,7 +51,7 @@ def run_chain(name: str, document: Any, call: Call) -> list[Any]:
     for stage in stages:
         passing = _stage(stage, passing, call, document[:1] if source is Source.SEEDED_GROUP else [])
     try:
-        return list(passing)
+        return [keep(value) for value in passing]
     except PexecError as error:
         if source in (Source.GROUP, Source.SEEDED_GROUP):
             error.group_item = position

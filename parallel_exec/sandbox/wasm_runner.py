@@ -100,14 +100,26 @@ class WasmRunner(Runner[WasmInstance]):
             self.stop()
         try:
             if is_chain(function):
-                values = run_chain(function, _document(content, kind), self._call_on_value)
-                return arrays.JSON, self._json(values)
+                return arrays.JSON, self._run_chain(function, _document(content, kind))
             if kind == arrays.JSON:
                 return kind, self._json(self._call_on_value(function, _document(content, kind)))
             return (kind if kind == arrays.MESSAGE_PACK else arrays.BYTES), self._invoke(function, content)
         finally:
             deadline.end()
             self._finish(instance)
+
+    def _run_chain(self, name: str, document: Any) -> bytes:
+        length = 1
+
+        def keep(value: Any) -> bytes:
+            nonlocal length
+            text = self._json(value)
+            length += len(text) + 1
+            if length > self.limits.output_bytes:
+                raise outcome.output_too_large(self.limits, length)
+            return text
+
+        return b"[" + b",".join(run_chain(name, document, self._call_on_value, keep)) + b"]"
 
     def _call_on_value(self, function: str, value: Any) -> Any:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,47 @@ def test_calls_of_the_host_in_a_row_end_at_the_deadline() -> None:
         with pytest.raises(px.JobTimeout):
             sandbox.call("f", b"x", input="binary")
         assert sandbox.call("f", b"", input="binary") == b""
+
+
+def test_calls_of_the_host_in_a_row_are_stopped() -> None:
+    begun = threading.Event()
+    row = "(call $response (i32.const 0) (i32.const 50000000))" * 2000
+    wasm = f"""{IMPORTS} (memory (export "memory") 800) (data (i32.const 0) "begun")
+    (func (export "__guest_call") (param i32 i32) (result i32)
+      (drop (call $host_call (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                             (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0)))
+      {row} (i32.const 1))"""
+    plugin = px.WasmPlugin(module(wasm), host={"begun": begun.set})
+    with px.Sandbox(plugin, limits=px.Limits(time_s=600)) as sandbox:
+
+        def stop() -> None:
+            begun.wait()
+            sandbox.stop()
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with pytest.raises(px.JobTimeout):
+            sandbox.call("f", b"", input="binary")
+        stopper.join()
+
+
+def test_what_a_chain_makes_is_bounded_while_it_is_made() -> None:
+    seen: list[int] = []
+    nils = 30_000
+    wasm = f"""{IMPORTS} (memory (export "memory") 20) (data (i32.const 0) "seen")
+    (data (i32.const 16) "\\dd\\00\\00\\75\\30")
+    (func (export "__guest_call") (param i32 i32) (result i32)
+      (drop (call $host_call (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                             (i32.const 0) (i32.const 4) (i32.const 0) (i32.const 0)))
+      (memory.fill (i32.const 21) (i32.const 0xc0) (i32.const {nils}))
+      (call $response (i32.const 16) (i32.const {nils + 5})) (i32.const 1))"""
+    many = px.WasmPlugin(module(wasm), host={"seen": lambda: seen.append(1)}).function("f")
+    with (
+        px.Pool(1, backend="thread", limits=px.Limits(output_bytes=1 << 17)) as pool,
+        pytest.raises(px.OutputTooLarge, match=r"Limits\.output_bytes"),
+    ):
+        pool.par_iter([[1] * 50]).flat_map(many).flat_map(many).collect()
+    assert len(seen) < 10
 
 
 def test_a_long_error_is_cut() -> None:
@@ -185,7 +227,7 @@ def test_a_key_that_meets_all_others_costs_nothing() -> None:
     packed = b"\xdf" + struct.pack(">I", len(keys)) + b"".join(ormsgpack.packb(key) + b"\0" for key in keys)
     with pytest.raises(px.PluginError, match="must have texts for keys"):
         WIDE.function("echo")(packed)
-    some = {key: None for key in range(20_000)}
+    some = dict.fromkeys(range(20000))
     assert WIDE.function("echo")(some) == some
 
 
