@@ -62,10 +62,11 @@ class Deadline:
         """Say whether the job is overdue, or told to stop."""
         return self._stopped == self._job or (self._slot.due <= time.monotonic() and self._slot.left() <= 0.0)
 
-    def stop(self, job: int) -> None:
-        """Have job number `job` stop now, if that is the one that runs. Any thread may call it."""
-        self._stopped = job
-        self._slot.stop(job)
+    def stop(self) -> None:
+        """Have the job that runs stop now. Any thread may call it."""
+        self._stopped = job = self._job
+        for _ in range(_STEPS):  # one alone, as from the watchdog that comes again, would not do
+            self._slot.stop(job)
 
     def end(self) -> None:
         """Stop counting. Calling it again does nothing."""

@@ -90,7 +90,7 @@ class JavaScriptRunner(Runner[Instance]):
         deadline = self._deadline
         deadline.begin(self._job)
         if stopped is not None and stopped():
-            deadline.stop(self._job)
+            deadline.stop()
         try:
             self._run()
         except Trapped as trap:

@@ -176,8 +176,17 @@ def bind_numbers(store: wasmtime.Store, function: wasmtime.Func) -> Callable[...
         return checked_numbers(store, function)
 
 
+Failed = Callable[[BaseException], None]
+"""Is given what a host function raises."""
+
+
 def define_checked(
-    linker: wasmtime.Linker, module: str, name: str, kind: wasmtime.FuncType, function: Callable[..., int | None]
+    linker: wasmtime.Linker,
+    module: str,
+    name: str,
+    kind: wasmtime.FuncType,
+    function: Callable[..., int | None],
+    failed: Failed,
 ) -> object:
     """Define a host function through the public interface; return what has to live as long as its instances.
 
@@ -186,7 +195,11 @@ def define_checked(
     masks = [_MASKS[str(each)] for each in kind.params]
 
     def callback(*numbers: int) -> int | None:
-        result = function(*(number & mask for number, mask in zip(numbers, masks, strict=True)))
+        try:
+            result = function(*(number & mask for number, mask in zip(numbers, masks, strict=True)))
+        except BaseException as error:
+            failed(error)
+            raise
         return None if result is None else (result ^ 1 << 31) - (1 << 31)
 
     linker.define_func(module, name, kind, callback)
@@ -194,7 +207,12 @@ def define_checked(
 
 
 def define_unchecked(
-    linker: wasmtime.Linker, module: str, name: str, kind: wasmtime.FuncType, function: Callable[..., int | None]
+    linker: wasmtime.Linker,
+    module: str,
+    name: str,
+    kind: wasmtime.FuncType,
+    function: Callable[..., int | None],
+    failed: Failed,
 ) -> object:
     """Like `define_checked`, without the conversions: some 1 us a call instead of 6."""
     from wasmtime import _ffi as ffi
@@ -210,7 +228,8 @@ def define_unchecked(
             result = function(*unpack(string_at(values, size)))
             if results:
                 number_at(values).value = result or 0
-        except BaseException:
+        except BaseException as error:
+            failed(error)
             return ctypes.cast(new_trap(b"host", 4), ctypes.c_void_p).value
         return None
 
@@ -233,18 +252,23 @@ def define_unchecked(
 
 
 def define(
-    linker: wasmtime.Linker, module: str, name: str, kind: wasmtime.FuncType, function: Callable[..., int | None]
+    linker: wasmtime.Linker,
+    module: str,
+    name: str,
+    kind: wasmtime.FuncType,
+    function: Callable[..., int | None],
+    failed: Failed,
 ) -> object:
     """Define a host function whose parameters are i32 or i64, taken as unsigned, and its result, if it has one, i32.
-    What it raises ends the call into WebAssembly with a trap; who wants to know it keeps it.
+    What it raises is given to `failed` and ends the call into WebAssembly with a trap; it must raise nothing before it begins (`signals`).
 
     Returns:
         What has to live as long as the linker's instances.
     """
     try:
-        return define_unchecked(linker, module, name, kind, function)
+        return define_unchecked(linker, module, name, kind, function, failed)
     except (AttributeError, ImportError):
-        return define_checked(linker, module, name, kind, function)
+        return define_checked(linker, module, name, kind, function, failed)
 
 
 _NUMBERS = {"i32": "<i", "i64": "<q", "f32": "<f", "f64": "<d"}

@@ -89,7 +89,7 @@ class Runner(ABC, Generic[AnInstance]):
 
     def stop(self) -> None:
         """Have the job that another thread runs end as at its deadline."""
-        self._deadline.stop(self._job)
+        self._deadline.stop()
 
     def close(self) -> None:
         """Give memory back; any later job raises ValueError.

@@ -32,6 +32,7 @@ from .deadline import Deadline
 from .engine import Engine
 from .host import HostRunner, told
 from .instance import LinearMemory
+from .signals import HeldSignals
 from .text import read_text
 from .wasm_prepare import CALL
 
@@ -64,6 +65,7 @@ class Wapc:
         answer: what the guest responded to the last call.
         failure: the error that it told of, or None.
         raised: what ended the last call from inside one of the functions that are linked, or None.
+        signals: the context of all calls.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Wapc:
         self.memory: LinearMemory
         self.deadline: Deadline | None = None
         self.host = HostRunner(host or {}, limits)
+        self.signals = HeldSignals()
         self.answer = b""
         self.failure: str | None = None
         self.raised: BaseException | None = None
@@ -164,7 +167,7 @@ class Wapc:
         try:
             self.host.check_arguments(length)
             content = self._read(payload, length)
-            with clock:
+            with clock, self.signals.let_through():
                 result = self.host.run(name, [message_pack.decode(content)] if content else [])
             answer = message_pack.pack(result)
             self.host.check_result(name, len(answer))
@@ -199,19 +202,30 @@ class Wapc:
 
     def _guarded(self, function: Callable[..., int | None]) -> Callable[..., int | None]:
         """The function as the guest may call it: not after its deadline, which code without a jump back does not look
-        at; and with what it raises kept. (wasmtime keeps that for all threads in one place, where another finds it.)
+        at.
         """
 
         def guarded(*numbers: int) -> int | None:
-            try:
-                if self.deadline is not None and self.deadline.is_over():
-                    raise outcome.timeout(self._limits)
-                return function(*numbers)
-            except BaseException as error:
-                self.raised = error
-                raise
+            if self.signals.pending:
+                self.signals.deliver()
+            if self.deadline is not None and self.deadline.is_over():
+                raise outcome.timeout(self._limits)
+            return function(*numbers)
 
         return guarded
+
+    def _failed(self, error: BaseException) -> None:
+        """Keep what a function has raised. (wasmtime keeps that for all threads in one place, where another finds it.)"""
+        self.raised = error
+
+    def _link(
+        self,
+        linker: wasmtime.Linker,
+        item: wasmtime.ImportType,
+        kind: wasmtime.FuncType,
+        function: Callable[..., int | None],
+    ) -> object:
+        return raw.define(linker, item.module, item.name or "", kind, self._guarded(function), self._failed)
 
     def _define(self, linker: wasmtime.Linker, item: wasmtime.ImportType) -> object:
         """Link one of the module's imports."""
@@ -221,9 +235,9 @@ class Wapc:
             if item.module == MODULE and name in self._imports:
                 parameters, result, function = self._imports[name]
                 if kind.params == [_I32] * parameters and kind.results == [_I32] * result:
-                    return raw.define(linker, item.module, name, kind, self._guarded(function))
+                    return self._link(linker, item, kind, function)
             elif item.module in WASI and kind.results in ([], [_I32]) and {*map(str, kind.params)} <= _WASI_TYPES:
-                return raw.define(linker, item.module, name, kind, self._guarded(_refuse if kind.results else _exit))
+                return self._link(linker, item, kind, _refuse if kind.results else _exit)
         raise PluginError(
             f"the module wants the import {item.module}.{name} ({_shown(kind)}), which a waPC host does not have; "
             f"there are {', '.join(self._imports)} in {MODULE!r}, and functions of WASI, all of which refuse"

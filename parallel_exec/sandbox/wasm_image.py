@@ -155,8 +155,10 @@ def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, li
         raise PluginError(f"the module's {called} takes parameters or returns something; a waPC host calls it without")
     deadline = wapc.deadline = Deadline(instance, limits)
     deadline.begin(1)
+    wapc.raised = None
     try:
-        raw.bind(instance.store, function)()
+        with wapc.signals:
+            raw.bind(instance.store, function)()
     except (raw.Trapped, wasmtime.WasmtimeError, Exited, WasmError) as stopped:
         error: BaseException = wapc.raised or stopped
         if isinstance(error, raw.Trapped):

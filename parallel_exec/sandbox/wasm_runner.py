@@ -72,11 +72,6 @@ class WasmRunner(Runner[WasmInstance]):
     def busy(self) -> bool:
         return self._wapc.host.busy
 
-    def stop(self) -> None:
-        # Two steps of the epoch are its deadline. One alone, as from the watchdog that comes again, would not do.
-        super().stop()
-        super().stop()
-
     def drop(self) -> None:
         if self._instance is not None:
             super().drop()
@@ -150,7 +145,8 @@ class WasmRunner(Runner[WasmInstance]):
         wapc.request(operation, payload)
         self._intact = False  # until it returns: nobody knows what state a call that is torn off leaves
         try:
-            succeeded = self._call(len(operation), len(payload))
+            with wapc.signals:
+                succeeded = self._call(len(operation), len(payload))
         except (raw.Trapped, wasmtime.WasmtimeError, Exited) as stopped:
             error: BaseException = wapc.raised or stopped
             if isinstance(error, raw.Trapped):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import signal
+import threading
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,6 +288,33 @@ def test_an_interruption_in_a_host_function_ends_the_job() -> None:
         assert sandbox.call("count", b"", input="binary") == COUNTED_ONCE
 
 
+@pytest.mark.parametrize("calls", ["(drop (call $host_response_len))", ""], ids=["calling", "computing"])
+def test_an_interruption_between_host_calls_ends_the_job(calls: str) -> None:
+    # It comes while the module computes, and Python sees it where the module calls next: before any `try`.
+    begun = threading.Event()
+    wasm = f"""{IMPORTS} (memory (export "memory") 1) (data (i32.const 0) "begun")
+    (func (export "__guest_call") (param i32 i32) (result i32) (local i32 i32)
+      (drop (call $host_call (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                             (i32.const 0) (i32.const 5) (i32.const 0) (i32.const 0)))
+      (loop $many
+        (local.set 2 (i32.const 0x1000000))
+        (loop $compute (br_if $compute (local.tee 2 (i32.sub (local.get 2) (i32.const 1)))))
+        {calls}
+        (br_if $many (i32.lt_u (local.tee 3 (i32.add (local.get 3) (i32.const 1))) (i32.const 20))))
+      (i32.const 1))"""
+
+    def interrupt() -> None:
+        begun.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with px.Sandbox(px.WasmPlugin(module(wasm), host={"begun": begun.set})) as sandbox:
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.call("f", b"", input="binary")
+        interrupter.join()
+
+
 def test_a_sandbox_that_runs_a_host_function_cannot_be_used_by_it() -> None:
     used: list[px.Sandbox] = []
     plugin = px.WasmPlugin(WASM, host={"again": lambda value: used[0].call("echo", value)})
@@ -373,6 +402,16 @@ def test_wasi_refuses() -> None:
         assert sandbox.call("f", b"x", input="binary") == bytes([52, 52])  # ENOSYS
         with pytest.raises(px.WasmError, match=r"it calls proc_exit\(3\)"):
             sandbox.call("f", b"", input="binary")
+        assert sandbox.call("f", b"x", input="binary") == bytes([52, 52])
+
+
+def test_a_program_that_has_ended_is_initialised_on() -> None:
+    both = PROGRAM.replace(
+        "(global $status",
+        '(func (export "wapc_init") (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 0)'
+        " (i32.const 0))) (i32.store (i32.const 64) (i32.const 1))) (global $status",
+    )
+    with px.Sandbox(px.WasmPlugin(module(both))) as sandbox:
         assert sandbox.call("f", b"x", input="binary") == bytes([52, 52])
 
 
