@@ -14,6 +14,7 @@ from ..documents import decode
 from ..errors import PexecError
 from ..host import HostFunction
 from ..limits import Limits
+from .callbacks import Callbacks
 from .deadline import Deadline
 from .instance import Instance
 from .mailbox import INPUT_PADDING
@@ -45,10 +46,12 @@ class HostRunner:
 
     Attributes:
         busy: a host function is running.
+        callbacks: the context of calls into the sandbox.
     """
 
     def __init__(self, functions: Mapping[str, HostFunction], limits: Limits) -> None:
         self.busy = False
+        self.callbacks = Callbacks()
         self._functions = functions
         self._limits = limits
         self._failures = 0
@@ -70,7 +73,8 @@ class HostRunner:
         self.busy = True
         _depth.value = 1
         try:
-            return self._functions[name](*arguments)
+            with self.callbacks.let_through():
+                return self._functions[name](*arguments)
         finally:
             _depth.value = 0
             self.busy = False
@@ -117,6 +121,8 @@ class HostCalls(HostRunner):
             found, running = owner(), clock()
             assert found is not None and running is not None  # whoever made the call holds them
             try:
+                if self.callbacks.pending:
+                    self.callbacks.deliver()
                 with running.outside():
                     self._serve(found, address)
             except BaseException as error:

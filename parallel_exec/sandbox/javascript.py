@@ -92,7 +92,11 @@ class JavaScriptRunner(Runner[Instance]):
         if stopped is not None and stopped():
             deadline.stop()
         try:
-            self._run()
+            if self._host is None:
+                self._run()
+            else:
+                with self._host.callbacks:
+                    self._run()
         except Trapped as trap:
             deadline.end()  # before the instance goes, for its fuel
             raise self._trapped(instance, function, trap) from None

@@ -260,7 +260,8 @@ def define(
     failed: Failed,
 ) -> object:
     """Define a host function whose parameters are i32 or i64, taken as unsigned, and its result, if it has one, i32.
-    What it raises is given to `failed` and ends the call into WebAssembly with a trap; it must raise nothing before it begins (`signals`).
+    What it raises is given to `failed` and ends the call into WebAssembly with a trap; nothing may be raised before it
+    begins (`callbacks`).
 
     Returns:
         What has to live as long as the linker's instances.

@@ -32,7 +32,6 @@ from .deadline import Deadline
 from .engine import Engine
 from .host import HostRunner, told
 from .instance import LinearMemory
-from .signals import HeldSignals
 from .text import read_text
 from .wasm_prepare import CALL
 
@@ -65,7 +64,6 @@ class Wapc:
         answer: what the guest responded to the last call.
         failure: the error that it told of, or None.
         raised: what ended the last call from inside one of the functions that are linked, or None.
-        signals: the context of all calls.
     """
 
     def __init__(
@@ -79,7 +77,6 @@ class Wapc:
         self.memory: LinearMemory
         self.deadline: Deadline | None = None
         self.host = HostRunner(host or {}, limits)
-        self.signals = HeldSignals()
         self.answer = b""
         self.failure: str | None = None
         self.raised: BaseException | None = None
@@ -167,14 +164,14 @@ class Wapc:
         try:
             self.host.check_arguments(length)
             content = self._read(payload, length)
-            with clock, self.signals.let_through():
+            with clock:
                 result = self.host.run(name, [message_pack.decode(content)] if content else [])
             answer = message_pack.pack(result)
             self.host.check_result(name, len(answer))
         except WasmError:
             raise
         except Exception as error:
-            self.host.note_failure(name, error)
+            self.host.note_failure(ascii(name)[1:-1], error)  # the guest makes names up
             self._host_error = f"{name}: {type(error).__name__}: {told(error)}".encode()
             return 0
         self._host_response = answer
@@ -205,9 +202,11 @@ class Wapc:
         at.
         """
 
+        callbacks = self.host.callbacks
+
         def guarded(*numbers: int) -> int | None:
-            if self.signals.pending:
-                self.signals.deliver()
+            if callbacks.pending:
+                callbacks.deliver()
             if self.deadline is not None and self.deadline.is_over():
                 raise outcome.timeout(self._limits)
             return function(*numbers)
@@ -215,7 +214,7 @@ class Wapc:
         return guarded
 
     def _failed(self, error: BaseException) -> None:
-        """Keep what a function has raised. (wasmtime keeps that for all threads in one place, where another finds it.)"""
+        """Keep what a function has raised. (wasmtime keeps it for all threads in one place, where another finds it.)"""
         self.raised = error
 
     def _link(

@@ -157,7 +157,7 @@ def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, li
     deadline.begin(1)
     wapc.raised = None
     try:
-        with wapc.signals:
+        with wapc.host.callbacks:
             raw.bind(instance.store, function)()
     except (raw.Trapped, wasmtime.WasmtimeError, Exited, WasmError) as stopped:
         error: BaseException = wapc.raised or stopped

@@ -145,7 +145,7 @@ class WasmRunner(Runner[WasmInstance]):
         wapc.request(operation, payload)
         self._intact = False  # until it returns: nobody knows what state a call that is torn off leaves
         try:
-            with wapc.signals:
+            with wapc.host.callbacks:
                 succeeded = self._call(len(operation), len(payload))
         except (raw.Trapped, wasmtime.WasmtimeError, Exited) as stopped:
             error: BaseException = wapc.raised or stopped

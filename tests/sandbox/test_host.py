@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import math
 import operator
 import pickle
 import posixpath
+import signal
+import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -353,3 +357,53 @@ def test_an_interruption_is_raised_once() -> None:
     call = '(func (export "__guest_call") (param i32 i32) (result i32) (i32.const 1))'
     with pytest.raises(px.PluginError, match="out of bounds"):
         px.Sandbox(px.WasmPlugin(bytes(wasmtime.wat2wasm(f"(module {fields} {call})"))))
+
+
+# What is raised where WebAssembly calls Python
+
+
+def test_an_interruption_while_the_plugin_computes_ends_the_job() -> None:
+    begun = threading.Event()
+    source = """function f() { begun(); for (;;) { for (let i = 0; i < 1e5; i++); nothing() } }"""
+
+    def interrupt() -> None:
+        begun.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    with px.Sandbox(px.Plugin(source, host={"begun": begun.set, "nothing": lambda: None})) as sandbox:
+        with pytest.raises(KeyboardInterrupt):
+            sandbox.call("f", None)
+        interrupter.join()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_that_raises_nothing_leaves_the_job_alone() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _frame: seen.append(number))
+    plugin = px.Plugin(
+        "function f() { send(); return nothing() }",
+        host={"send": lambda: signal.raise_signal(signal.SIGUSR1), "nothing": lambda: 1},
+    )
+    try:
+        with px.Sandbox(plugin) as sandbox:
+            assert sandbox.call("f", None) == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert seen == [signal.SIGUSR1]
+
+
+def test_a_call_near_the_recursion_limit_fails_as_such() -> None:
+    def deep(left: int) -> Any:
+        return deep(left - 1) if left else sandbox.call("f", 1)
+
+    with px.Sandbox(px.Plugin("const f = x => g(x)", host={"g": lambda x: x})) as sandbox:
+        ended = []
+        for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit()):
+            try:
+                ended.append(deep(depth))
+            except (RecursionError, ctypes.ArgumentError):
+                ended.append(None)
+        assert set(ended) == {1, None}
+        assert sandbox.call("f", 1) == 1

@@ -90,6 +90,10 @@ def strays(name: str, call: str) -> Attack:
     return trap(f"stray-{name}", call, "which do not lie in its memory")
 
 
+HOST_CALL = """(drop (call $host_call (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+    {operation} (i32.const 0) (i32.const 0)))"""
+ANSWER = "(call $response (i32.const 0) (i32.const 9)) (call $response (i32.const 16) (i32.const 5))"
+ERROR = "(call $error (i32.const 0) (i32.const 4))"
 ATTACKS = [
     trap("unreachable", "(unreachable)", "unreachable"),
     trap("zero", "(drop (i32.div_u (i32.const 1) (local.get $n)))", "divide by zero"),
@@ -110,19 +114,42 @@ ATTACKS = [
     strays("response", "(call $response (i32.const -1) (i32.const 2))"),
     strays("error", "(call $error (i32.const -1) (i32.const -1))"),
     strays("console", "(call $log (i32.const -1) (i32.const 2))"),
-    strays("operation", "(drop (call $host_call (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)"
-    " (i32.const -1) (i32.const -1) (i32.const 0) (i32.const 0)))"),
-    strays("payload", "(memory.copy (i32.const 16) (i32.const 16) (i32.const 0)) (drop (call $host (i32.const -1) (i32.const 9)))"),
-    Attack("response-large", "(call $response (i32.const 0) (i32.const -1)) (i32.const 1)", px.OutputTooLarge),
-    Attack("no-reason", "(call $spoil) (call $response (i32.const 0) (i32.const 9)) (i32.const 0)", px.WasmError, "not say why"),
-    Attack("odd-reason", "(call $spoil) (call $error (i32.const 0) (i32.const 4)) (i32.const 0)", px.WasmError, "\ufffd" * 4),
-    Attack("error-and-answer", "(call $error (i32.const 0) (i32.const 4)) (call $response (i32.const 16) (i32.const 5)) (i32.const 1)", None, "final"),
-    Attack("answers", "(call $response (i32.const 0) (i32.const 9)) (call $response (i32.const 16) (i32.const 5)) (call $spoil) (i32.const -1)", None, "final"),
-    Attack("host-payload", "(call $spoil) (i32.store (i32.const 16) (i32.const 0x616e6966)) (drop (call $host (i32.const 0) (i32.const 9))) (call $error (i32.const 0) (call $host_error_len)) (i32.const 0)", px.WasmError),
-    Attack("memory", "(call $spoil) (loop $again (br_if $again (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)", px.MemoryLimitExceeded, "Limits.memory_bytes"),
+    strays("operation", HOST_CALL.format(operation="(i32.const -1) (i32.const -1)")),
+    strays("operation-end", HOST_CALL.format(operation=f"(i32.const {(PAGES << 16) - 8}) (i32.const 9)")),
+    strays("payload", "(i32.store (i32.const 16) (local.get $n)) (drop (call $host (i32.const -1) (i32.const 9)))"),
+    Attack("large", "(call $response (i32.const 0) (i32.const -1)) (i32.const 1)", px.OutputTooLarge),
+    Attack("no-reason", f"(call $spoil) {ANSWER} (i32.const 0)", px.WasmError, "does not say why"),
+    Attack("odd-reason", f"(call $spoil) {ERROR} (i32.const 0)", px.WasmError, "\ufffd" * 4),
+    Attack("error-and-answer", f"{ERROR} {ANSWER} (i32.const 1)", None, "final"),
+    Attack("answer-and-spoil", f"{ANSWER} (call $spoil) (i32.const -1)", None, "final"),
+    Attack(
+        "host-payload",
+        """(drop (call $host (i32.const 40) (i32.const 9))) (call $host_error (i32.const 64))
+        (call $error (i32.const 64) (call $host_error_len)) (i32.const 0)""",
+        px.WasmError,
+        "final: TypeError",
+    ),
+    Attack(
+        "memory",
+        """(call $spoil) (loop $again (br_if $again (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+        (unreachable)""",
+        px.MemoryLimitExceeded,
+        "Limits.memory_bytes",
+    ),
     Attack("memory-failure", "(drop (memory.grow (i32.const 65535))) (i32.const 0)", px.MemoryLimitExceeded),
-    Attack("memory-kept", "(drop (memory.grow (i32.const 65535))) (drop (memory.grow (i32.const 252))) (memory.fill (i32.const 0) (i32.const 9) (i32.const 16000000)) (data.drop 0)".replace(" (data.drop 0)", "") + " (i32.const 1)", None),
-    Attack("console", "(loop $again (call $log (i32.const 16) (i32.const 5)) (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5000)))) (i32.const 1)", None),
+    Attack(
+        "memory-filled",
+        """(drop (memory.grow (i32.const 65535))) (drop (memory.grow (i32.const 252)))
+        (memory.fill (i32.const 0) (i32.const 9) (i32.const 16000000)) (i32.const 1)""",
+        None,
+    ),
+    Attack(
+        "console",
+        """(loop $again (call $log (i32.const 16) (i32.const 5))
+          (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5000))))
+        (i32.const 1)""",
+        None,
+    ),
     endless("loop", ""),
     endless("loop-request", "(call $request (i32.const 0) (i32.const 64))"),
     endless("loop-response", "(call $response (i32.const 0) (i32.const 100000))"),
@@ -135,7 +162,7 @@ ATTACKS = [
     endless("loop-fill", f"(memory.fill (i32.const 0) (i32.const 1) (i32.const {PAGES << 16}))"),
     endless("loop-copy", "(memory.copy (i32.const 0) (i32.const 1) (i32.const 100000))"),
     endless("loop-indirect", "(call_indirect (type $plain) (i32.const 1))"),
-]  # fmt: skip
+]
 GOOD = px.WasmPlugin(module(ARITHMETIC), name="good.wasm")
 SCRIPT = px.Plugin("let n = 0; const next = x => [++n, x]")
 

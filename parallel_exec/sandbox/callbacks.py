@@ -1,10 +1,11 @@
-"""Keeps what a signal's handler raises, such as KeyboardInterrupt, out of where it would crash the process.
+"""What has to hold while WebAssembly may call functions of ours: that these begin without an exception.
 
-Python runs a handler where it next executes Python code in the main thread. If a signal comes while WebAssembly runs,
-that is where a function begins that WebAssembly calls, before any ``try`` of its own. ctypes, which has called it, then
-returns whatever lies on the stack, and wasmtime takes that for the address of a trap.
+What is raised before a ``try`` of such a function, ctypes, which has called it, writes to standard error; it then
+returns whatever lies on the stack, and wasmtime takes that for the address of a trap: a crash. Two things raise there:
 
-So while WebAssembly runs, handlers are held back: a signal is noted, and its handler called by `HeldSignals.deliver`.
+- a signal's handler, as KeyboardInterrupt's, for Python runs it where it next executes Python code in the main thread.
+  So handlers are held back: a signal is noted, and its handler called by `Callbacks.deliver`;
+- the recursion limit, which must be some calls away.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ _SIGNALS = tuple(
 )
 
 
-class HeldSignals:
-    """A context in which handlers are held back; at its end, those of signals that have come are called. Handlers run
-    in the main thread, so elsewhere it does nothing.
+# Calls that the functions, wasmtime's own among them, make to turn an exception into a trap.
+_FRAMES = 20
+
+
+class Callbacks:
+    """The context of calls into WebAssembly. Signals' handlers are held back, and at its end those of signals that have
+    come are called; they run in the main thread, so elsewhere there is nothing to hold.
+
+    Raises:
+        RecursionError: the recursion limit is too near.
 
     Attributes:
         pending: signals that have come, and whose handlers have not been called.
@@ -39,6 +47,7 @@ class HeldSignals:
         self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
 
     def __enter__(self) -> None:
+        _descend(_FRAMES)
         if threading.current_thread() is threading.main_thread():
             self._hold()
 
@@ -79,3 +88,8 @@ class HeldSignals:
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.pending.append((self._handlers[number], number))
+
+
+def _descend(frames: int) -> None:
+    if frames:
+        _descend(frames - 1)
