@@ -18,3 +18,12 @@ def read_text(content: bytes) -> str:
     except UnicodeDecodeError:
         return content.decode("utf-8", "replace")
     return units.decode("utf-16-le", "replace")
+
+
+def shown(text: str, most: int = 100) -> str:
+    r"""Return a text that a module's author made up as far as a message can show it.
+
+    >>> shown("\x1b[31mred", 8) == "\ufffd[31mred"
+    True
+    """
+    return "".join(character if character.isprintable() else "\ufffd" for character in text[:most])

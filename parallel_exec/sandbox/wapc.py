@@ -32,7 +32,7 @@ from .deadline import Deadline
 from .engine import Engine
 from .host import HostRunner, told
 from .instance import LinearMemory
-from .text import read_text
+from .text import read_text, shown
 from .wasm_prepare import CALL
 
 MODULE: Final = "wapc"
@@ -106,7 +106,9 @@ class Wapc:
         try:
             self._linked = linker.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
-            raise PluginError(f"the module imports one function as two kinds: {str(error).splitlines()[0]}") from None
+            raise PluginError(
+                f"the module imports one function as two kinds: {shown(str(error).splitlines()[0], 300)}"
+            ) from None
 
     def exports(self, store: wasmtime.Store) -> Mapping[str, object]:
         """Make an instance in a store, and return its exports. Its start function, if it has one, runs."""
@@ -238,7 +240,8 @@ class Wapc:
             elif item.module in WASI and kind.results in ([], [_I32]) and {*map(str, kind.params)} <= _WASI_TYPES:
                 return self._link(linker, item, kind, _refuse if kind.results else _exit)
         raise PluginError(
-            f"the module wants the import {item.module}.{name} ({_shown(kind)}), which a waPC host does not have; "
+            f"the module wants the import {shown(item.module)}.{shown(name)} ({_type_text(kind)}), "
+            "which a waPC host does not have; "
             f"there are {', '.join(self._imports)} in {MODULE!r}, and functions of WASI, all of which refuse"
         )
 
@@ -259,10 +262,10 @@ def _check_exports(module: wasmtime.Module) -> None:
     if not isinstance(call, wasmtime.FuncType):
         raise PluginError(f"the module does not export the function {CALL}, by which a waPC host calls it")
     if call.params != [_I32, _I32] or call.results != [_I32]:
-        raise PluginError(f"the module's {CALL} is {_shown(call)}; waPC's is (i32, i32) -> (i32)")
+        raise PluginError(f"the module's {CALL} is {_type_text(call)}; waPC's is (i32, i32) -> (i32)")
 
 
-def _shown(kind: object) -> str:
+def _type_text(kind: object) -> str:
     if isinstance(kind, wasmtime.FuncType):
         return f"({', '.join(map(str, kind.params))}) -> ({', '.join(map(str, kind.results))})"
     return type(kind).__name__.removesuffix("Type").lower()

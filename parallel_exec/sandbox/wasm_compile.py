@@ -20,6 +20,7 @@ import wasmtime
 
 from ..errors import PluginError
 from .engine import MODULE_STACK, Engine
+from .text import shown
 from .wasm_format import BakeError, Reader, SectionId, read_sections
 from .wasm_prepare import prepare
 
@@ -144,4 +145,5 @@ def main() -> None:
 
 
 def _reason(error: wasmtime.WasmtimeError) -> str:
-    return ": ".join(line.strip() for line in str(error).splitlines() if line.strip() and "Caused by" not in line)
+    lines = (line.strip() for line in str(error).splitlines())
+    return shown(": ".join(line for line in lines if line and "Caused by" not in line), 400)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from .text import shown
 from .wasm_code import growths
 from .wasm_format import (
     SECTION_ORDER,
@@ -128,7 +129,7 @@ def _imported(section: Section | None, types: list[bool]) -> _Imported:
                 case ExternalKind.FUNCTION:
                     functions.append(reader.unsigned())
                     if not types[functions[-1]]:
-                        raise BakeError(f"its import {name} takes or returns what is no number")
+                        raise BakeError(f"its import {shown(name)} takes or returns what is no number")
                 case ExternalKind.GLOBAL:
                     globals_ += 1
                     reader.value_type()
@@ -169,7 +170,7 @@ def _check_exports(section: Section | None, functions: list[int], types: list[bo
     for _ in range(_bounded(reader, "exports")):
         name = reader.name()
         if name.startswith(_OURS):
-            raise BakeError(f"it exports {name!r}, and names that begin with {_OURS!r} are this package's")
+            raise BakeError(f"it exports {shown(name)!r}, and names that begin with {_OURS!r} are this package's")
         kind, index = reader.byte(), reader.unsigned()
         if name == CALL and kind == ExternalKind.FUNCTION and not types[functions[index]]:
             raise BakeError(f"its {CALL} takes or returns what is no number")

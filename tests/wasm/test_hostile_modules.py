@@ -76,6 +76,15 @@ def test_what_could_do_harm_is_no_plugin(fields: str, message: str) -> None:
         px.Sandbox(px.WasmPlugin(module(fields), name="bad.wasm"))
 
 
+def test_names_that_a_module_makes_up_are_shown_as_far_as_they_can_be() -> None:
+    name = "\\1b[2J\\0a" + "x" * 90_000
+    for fields in (f'(import "{name}" "{name}" (func))', f'(func (export "{name}")) (func (export "{name}"))'):
+        with pytest.raises(px.PluginError) as caught:
+            px.Sandbox(px.WasmPlugin(module(f"{fields} {MEMORY} {CALL}")))
+        assert len(str(caught.value)) < 800
+        assert str(caught.value).isprintable()
+
+
 def test_a_function_may_be_imported_twice() -> None:
     twice = IMPORTS + IMPORTS.replace("(func $", "(func $again_") + MEMORY + CALL
     assert px.WasmPlugin(module(twice)).function("f")(1) is None
