@@ -15,7 +15,9 @@ from .limits import Limits, check_limits
 from .sandbox import Image
 from .shown import options
 
+# A plugin chooses how large its image is, up to Limits.memory_bytes.
 _KEPT_IMAGES = 32
+_KEPT_BYTES = 256 << 20
 
 
 class AnyPlugin(ABC):
@@ -110,8 +112,10 @@ class _Images:
         image = plugin.capture(limits)
         with self._lock:
             self._images[key] = image
-            if len(self._images) > _KEPT_IMAGES:
+            sizes = [sum(len(content) for _address, content in each.runs) for each in self._images.values()]
+            while len(sizes) > _KEPT_IMAGES or (len(sizes) > 1 and sum(sizes) > _KEPT_BYTES):
                 self._images.popitem(last=False)
+                del sizes[0]
         return image
 
 

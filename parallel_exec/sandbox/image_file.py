@@ -101,5 +101,4 @@ def changed(memory: bytes, before: bytes = b"") -> Runs:
             runs[-1] = (runs[-1][0], start + PAGE)
         else:
             runs.append((start, start + PAGE))
-    view = memoryview(memory)
-    return tuple((start, view[start:end]) for start, end in runs)
+    return tuple((start, memoryview(memory[start:end])) for start, end in runs)  # no views: they would keep all of it

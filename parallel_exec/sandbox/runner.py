@@ -12,6 +12,7 @@ from ..host import HostFunction
 from ..limits import Limits
 from .console import OnConsole
 from .deadline import Deadline
+from .image_file import Runs
 from .instance import LinearMemory
 
 AnInstance = TypeVar("AnInstance", bound=LinearMemory, covariant=True)
@@ -22,10 +23,12 @@ class Image(ABC):
 
     Attributes:
         plugin_name: the plugin's name, for messages.
+        runs: what of linear memory is not zero: address and bytes of each stretch.
         input: how documents are given to the plugin's functions if nothing else is said.
     """
 
     plugin_name: str
+    runs: Runs
     input: ClassVar[Input]
 
     @abstractmethod

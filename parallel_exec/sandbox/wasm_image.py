@@ -8,7 +8,8 @@ module's data segments make them, which is what a new instance has to be given.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import wasmtime
@@ -56,11 +57,12 @@ class WasmImage(Image):
     globals: Sequence[tuple[str, str, bytes]]
     runs: Runs
     changes: Runs
-    plan: Plan = field(init=False, repr=False)
     input: ClassVar[Input] = "msgpack"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", Plan(self))
+    @cached_property
+    def plan(self) -> Plan:
+        """How to reset an instance; a large memory, which is replaced instead, never needs it."""
+        return Plan(self)
 
     @classmethod
     def capture(cls, wasm: bytes, *, name: str, limits: Limits | None = None) -> WasmImage:
