@@ -24,6 +24,7 @@ from .version import wasmtime_version
 log = logging.getLogger("parallel_exec.cache")
 
 SUFFIX = ".cwasm"
+MOST_BYTES = 1 << 30  # of all artifacts: whoever hands in modules must not fill the disk; those last used stay
 
 
 class CacheUnsafe(Exception):
@@ -75,7 +76,10 @@ def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
             raise CacheUnsafe(f"{path} is not a file that only its owner, you, can write")
-        return wasmtime.Module.deserialize_file(engine, str(path))
+        module = wasmtime.Module.deserialize_file(engine, str(path))
+        with contextlib.suppress(OSError):  # of a file system that is read-only
+            os.utime(path)  # when it was last used
+        return module
     except FileNotFoundError:
         return None
     except (OSError, CacheUnsafe, wasmtime.WasmtimeError) as error:
@@ -93,8 +97,22 @@ def _store(path: Path, content: bytes) -> None:
         except BaseException:
             os.unlink(temporary)
             raise
+        with contextlib.suppress(FileNotFoundError):  # another process does the same
+            _trim(path)
     except OSError as error:
         log.warning("the compiled engine is not cached: %s", error)
+
+
+def _trim(newest: Path) -> None:
+    """Delete the artifacts that have not been used for longest, all but one at most; who has one mapped keeps it."""
+    found = sorted((path.stat().st_mtime_ns, path) for path in newest.parent.glob("*" + SUFFIX))
+    total = sum(path.stat().st_size for _time, path in found)
+    for _time, path in found:
+        if total <= MOST_BYTES or path == newest:
+            break
+        total -= path.stat().st_size
+        path.unlink()
+        path.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _safe_directory(directory: Path) -> Path:

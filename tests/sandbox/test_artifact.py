@@ -298,3 +298,20 @@ def test_warnings_are_logged_not_printed(cache: Path, capfd: pytest.CaptureFixtu
     finally:
         logging.getLogger("parallel_exec.cache").removeHandler(handler)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_artifacts_that_were_used_last_stay(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(number: int) -> Path:
+        wasm = bytes(wasmtime.wat2wasm(f'(module (func (export "f") (result i32) i32.const {number}))'))
+        artifact.load_or_compile(Engine.shared().runtime, wasm, str(number))
+        return cache / f"{number}{artifact.SUFFIX}"
+
+    size = compiled(1).stat().st_size
+    monkeypatch.setattr(artifact, "MOST_BYTES", 3 * size + size // 2)
+    files = [compiled(number) for number in (1, 2, 3)]
+    for age, file in enumerate(files):
+        os.utime(file, (1000 - age, 1000 - age))
+    compiled(1)  # again, and so the others have not been used for longer
+    compiled(4)
+    assert sorted(path.name for path, _size in artifact.describe()) == [f"{n}{artifact.SUFFIX}" for n in (1, 2, 4)]
+    assert not (cache / "3.lock").exists()

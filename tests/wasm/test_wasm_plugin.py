@@ -17,6 +17,7 @@ import pytest
 from modules import GUEST, IMPORTS, module
 
 import parallel_exec as px
+from parallel_exec import any_plugin
 
 WASM = module(GUEST)
 PLUGIN = px.WasmPlugin(WASM, name="guest.wasm")
@@ -322,6 +323,16 @@ def test_a_sandbox_that_runs_a_host_function_cannot_be_used_by_it() -> None:
         used.append(sandbox)
         with pytest.raises(px.WasmError, match="use another sandbox here"):
             sandbox.call("hagain", 1)
+
+
+def test_images_are_kept_as_far_as_they_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (px.WasmPlugin(WASM, name=name) for name in ("first.wasm", "second.wasm"))
+    image = first.image()
+    second.image()
+    assert first.image() is image
+    monkeypatch.setattr(any_plugin, "_KEPT_BYTES", 1)
+    px.WasmPlugin(WASM, name="third.wasm").image()
+    assert first.image() is not image
 
 
 # What is no plugin
