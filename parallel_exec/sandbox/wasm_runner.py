@@ -188,6 +188,7 @@ class WasmRunner(Runner[WasmInstance]):
         """Make the sandbox ready for the next job, and hand out the console's records."""
         self.reached = size = instance.size()
         self.fuel_used = self._deadline.fuel_used
+        self._wapc.request(b"", b"")  # documents and results may be large, and need not wait here for the next job
         # Memory does not shrink, and how much of it there is can be seen.
         if not self._intact or size != self._image.memory_size or size > MOST_RESET:
             self.drop()

@@ -65,6 +65,12 @@ def test_no_instruction_hides_behind_a_type_that_is_not_known() -> None:
         (WASI.format("") * 1001 + MEMORY + CALL, "has 1001 imports; at most 1000"),
         (MEMORY + CALL + "(type (struct (field (mut i32))))", "gc"),
         (MEMORY + CALL + "(tag)", "exceptions"),
+        ('(memory (export "memory") 1 1 shared)' + CALL, "threads must be enabled"),
+        (MEMORY + CALL + "(func (atomic.fence))", "threads support is not enabled"),
+        ('(memory (export "memory") 1 (pagesize 1))' + CALL, "custom page sizes"),
+        (MEMORY + CALL + "(table i64 1 funcref)", "memory64 must be enabled"),
+        (MEMORY + CALL + "(type $f (func)) (type $c (cont $f))", "stack switching is disabled"),
+        (MEMORY + CALL + "(func $s (call $s)) (start $s)", "its start function: the call stack is exhausted"),
         (
             MEMORY + CALL + f"(func (param i32) (br_table {'0 ' * 400_000} (local.get 0)))",
             "can be run: failed to compile",

@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 from array import array
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,53 @@ def test_a_large_memory_begins_anew_too() -> None:
     large = px.WasmPlugin(module(GUEST.replace('(export "memory") 2', '(export "memory") 256')))
     with px.Sandbox(large) as sandbox:
         assert [sandbox.call("count", b"", input="binary") for _ in range(3)] == [COUNTED_ONCE] * 3
+
+
+def test_answers_and_errors_of_one_job_are_not_the_nexts(sandbox: px.Sandbox) -> None:
+    for name in ("echo", "nothing", "fail", "nothing", "trap", "nothing"):
+        try:
+            assert sandbox.call(name, "secret") == ("secret" if name == "echo" else None)
+        except px.WasmError as error:
+            assert name in ("fail", "trap"), repr(error)
+    for name in ("fail", "silent"):
+        with pytest.raises(px.WasmError, match="it is done" if name == "fail" else "does not say why"):
+            sandbox.call(name, None)
+
+
+def test_one_module_runs_under_several_limits_at_once() -> None:
+    ends: Counter[str] = Counter()
+
+    def run(name: str, limits: px.Limits, times: int) -> None:
+        with px.Sandbox(PLUGIN, limits=limits) as sandbox:
+            for _ in range(times):
+                try:
+                    ends[repr(sandbox.call(name, b"", input="binary"))] += 1
+                except px.PexecError as error:
+                    ends[type(error).__name__] += 1
+
+    calm = px.Limits(time_s=60)
+    threads = [
+        threading.Thread(target=run, args=arguments)
+        for arguments in (
+            ("loop", px.Limits(time_s=0.02), 5),
+            ("count", calm, 500),
+            ("count", px.Limits(time_s=60, fuel=10_000), 500),
+            ("loop", px.Limits(time_s=60, fuel=100_000), 5),
+            ("memory", px.Limits(time_s=60, memory_bytes=8 << 20), 5),
+            ("memory", calm, 5),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == {
+        "JobTimeout": 5,
+        repr(COUNTED_ONCE): 1000,
+        "FuelExhausted": 5,
+        "MemoryLimitExceeded": 5,
+        "b''": 5,
+    }
 
 
 def test_a_start_function_runs_once_before_all_jobs() -> None:

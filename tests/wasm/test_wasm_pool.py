@@ -78,6 +78,20 @@ def test_deployments_swap_modules_and_javascript(pool: px.Pool) -> None:
     assert pool.deployment("double").function("double").input == "msgpack"
 
 
+def test_a_module_is_swapped_while_jobs_run(pool: px.Pool) -> None:
+    other = px.WasmPlugin(module(GUEST.replace("(i64.const 7)", "(i64.const 20)")), name="guest.wasm")
+    pool.deploy("swapped", GUEST_PLUGIN)
+    count = pool.deployment("swapped").function("count", input="binary")
+    futures = []
+    for number in range(200):
+        futures += [pool.submit(count, b"") for _ in range(3)]
+        pool.deploy("swapped", (other, GUEST_PLUGIN)[number % 2])
+    for future in futures:
+        answer = future.result()
+        assert future.version is not None
+        assert answer == bytes([1, 21 if future.version.plugin == other else 8, 1, 42, 1])
+
+
 @pytest.mark.parametrize("given", ["msgpack", "json"])
 def test_chains_run_in_workers(pool: px.Pool, given: Any) -> None:
     double, even, twice, add = (NUMBERS.function(name, input=given) for name in ("double", "even", "twice", "add"))
