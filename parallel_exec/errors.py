@@ -162,7 +162,9 @@ class FuelExhausted(PexecError, RuntimeError):
 
 
 class OutputTooLarge(PexecError, ValueError):
-    """The result is larger than ``Limits.output_bytes``, or nested too deeply to become a Python value."""
+    """The result is larger than ``Limits.output_bytes``, or nested too deeply or of too many values to become a Python
+    value.
+    """
 
 
 class WorkerCrashed(PexecError, BrokenProcessPool):
