@@ -49,9 +49,9 @@ class WasmPlugin(AnyPlugin):
     The module is compiled when its image is first needed: if it is not small, in a process of its own, which may take
     30 s of CPU time and 2 GiB of address space. One that takes more, or has more than 64 MiB, is refused.
 
-    A result in MessagePack is refused as a Python value (`OutputTooLarge`) where it has more than 4 million values and
-    more than one for each 4 bytes; ``output="bytes"`` leaves it as it is. So are maps that have arrays or maps, or very
-    many numbers, for keys (`PluginError`).
+    A result in MessagePack is refused as a Python value (`OutputTooLarge`) where it can have more than 4 million arrays
+    and maps, and more than one for each 4 bytes; ``output="bytes"`` leaves it as it is. So are maps that have arrays or
+    maps, or very many numbers, for keys (`PluginError`).
 
     >>> empty = WasmPlugin(b"\\0asm\\1\\0\\0\\0", name="empty.wasm").function("f")
     >>> empty({"x": 1})

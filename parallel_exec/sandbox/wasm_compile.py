@@ -18,7 +18,7 @@ from typing import Final
 
 import wasmtime
 
-from ..errors import PluginError
+from ..errors import PexecError, PluginError
 from .engine import MODULE_STACK, Engine
 from .text import shown
 from .wasm_format import BakeError, Reader, SectionId, read_sections
@@ -52,6 +52,7 @@ def compile_module(engine: Engine, wasm: bytes) -> tuple[bytes, wasmtime.Module]
 
     Raises:
         PluginError: it is no module, or none that can be run; or it is too large, or compiling it takes too much.
+        PexecError: no process can be started to compile it in, or it is killed.
     """
     if len(wasm) > MOST_BYTES:
         raise PluginError(f"the module has {len(wasm)} bytes; at most {MOST_BYTES} are taken")
@@ -107,17 +108,22 @@ def _apart(engine: Engine, wasm: bytes) -> bytes:
     # Threads of the compiler's and of malloc's reserve address space, for each CPU of the machine.
     environment = os.environ | {"RAYON_NUM_THREADS": str(min(4, os.cpu_count() or 1)), "MALLOC_ARENA_MAX": "2"}
     environment["RUST_BACKTRACE"] = "0"
-    with _one_at_a_time:  # so that the bounds are this process's, too
-        done = subprocess.run(command, input=wasm, capture_output=True, env=environment, process_group=0)
+    try:
+        with _one_at_a_time:  # so that the bounds are this process's, too
+            done = subprocess.run(command, input=wasm, capture_output=True, env=environment, process_group=0)
+    except OSError as error:
+        raise PexecError(f"cannot start the process that compiles the module: {error.strerror}") from None
     if not done.returncode:
         return done.stdout
     if done.returncode == _REFUSED:
         raise PluginError(done.stdout.decode())
-    if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+    if done.returncode == -signal.SIGXCPU:
         raise PluginError(f"compiling the module takes more than {CPU_S} s of CPU time")
     said = done.stderr.decode(errors="replace").strip()
     if "memory" in said.lower():  # Rust's abort, or Python's MemoryError
         raise PluginError(f"compiling the module takes more than {ADDRESS_SPACE >> 20} MiB of memory")
+    if done.returncode == -signal.SIGKILL:
+        raise PexecError("the process that compiles the module was killed; perhaps there is too little memory")
     log.error("the process that compiles a module ended with status %d: %s", done.returncode, said)
     raise PluginError(f"the compiler fails on the module (status {done.returncode})")
 
