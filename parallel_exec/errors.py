@@ -162,8 +162,8 @@ class FuelExhausted(PexecError, RuntimeError):
 
 
 class OutputTooLarge(PexecError, ValueError):
-    """The result is larger than ``Limits.output_bytes``, or nested too deeply, or of too many arrays and maps, to become
-    a Python value.
+    """The result is larger than ``Limits.output_bytes``, or nested too deeply, or of too many arrays and maps, to
+    become a Python value.
     """
 
 
