@@ -52,7 +52,11 @@ class Callbacks:
     def __enter__(self) -> None:
         _descend(_FRAMES)
         if threading.get_ident() == threading.main_thread().ident:
-            self._hold()
+            try:
+                self._hold()
+            except BaseException:  # by the handler of one signal when that of another is held
+                self._give_back()
+                raise
 
     def __exit__(self, *_exception: object) -> None:
         if self._handlers:

@@ -8,6 +8,7 @@ on CPU time and address space; it leaves the machine code in the cache (`artifac
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -136,7 +137,8 @@ def main() -> None:
     limits = (resource.RLIMIT_CPU, int(seconds)), (resource.RLIMIT_AS, int(space)), (resource.RLIMIT_CORE, 0)
     for limit, value in limits:
         most = resource.getrlimit(limit)[1]  # a container may allow less
-        resource.setrlimit(limit, (value if most == resource.RLIM_INFINITY else min(value, most), most))
+        with contextlib.suppress(ValueError):  # macOS has no limit on address space
+            resource.setrlimit(limit, (value if most == resource.RLIM_INFINITY else min(value, most), most))
     engine = Engine(epoch=True, stack=MODULE_STACK, metered=metered == "True")
     try:
         output, status = _checked(engine, sys.stdin.buffer.read()), 0
