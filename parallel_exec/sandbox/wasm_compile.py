@@ -31,7 +31,7 @@ CPU_S: Final = 30
 ADDRESS_SPACE: Final = 2 << 30
 
 # A module no larger than this, whose functions and blocks take and return no more than so many values together, is
-# compiled where it is needed: the worst found take 1 s (50,000 locals in each function) or 170 MB (nested loops of four
+# compiled where it is needed: the worst found take 1 s (50,000 locals in each function) or 200 MB (nested loops of four
 # values). Another process takes 0.15 s to start.
 _SMALL: Final = 4 << 10
 _FEW_VALUES: Final = 9
