@@ -9,6 +9,8 @@ Peers that are not installed are named. Everybody is measured in turn, round by 
 the ratios of the medians within one run. Answers are compared.
 
     throughput  distinct documents of 120 KB, 2 workers, no chunking by the caller for ours, the best for the others
+    overhead    CPU time of the same jobs: in a bare process, in the pool's workers, in its parent; and of the one thing
+                that a parent cannot leave out, copying the document into shared memory
     tiny        documents of 100 bytes
     latency     submit and result of one tiny job, the median of all
     uneven      one job of 300 ms among a hundred of 3 ms, and the ideal: two bare processes, each of which takes the
@@ -22,6 +24,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import mmap
 import multiprocessing
 import os
 import random
@@ -206,6 +209,44 @@ def be_bare(function: str) -> None:
         answers = [sandbox.call_bytes(function, document) for document in documents]
 
 
+def overhead() -> dict[str, float]:
+    """Microseconds of CPU a job, over distinct documents; where workers and parent share CPUs, their sum counts."""
+    documents = work.track_documents(DOCUMENTS)
+    used: dict[str, float] = dict.fromkeys(
+        ("bare process", "ours: worker", "ours: parent", "copy of the document"), 0.0
+    )
+    memory = memoryview(mmap.mmap(-1, 1 << 21))
+
+    def copied() -> None:
+        at = 0
+        for document in documents:
+            at = 0 if at + len(document) > len(memory) else at
+            memory[at : at + len(document)] = document
+            at += len(document)
+
+    with px.Sandbox(TRACK.plugin) as sandbox, px.Pool(WORKERS) as pool:
+        own, workers = time.process_time, lambda: sum(sum(process.cpu_times()[:2]) for process in worker_processes())
+
+        def measure(run: Runner, *clocks: tuple[str, Callable[[], float]]) -> None:
+            before = [clock() for _, clock in clocks]
+            run()
+            for (name, clock), begin in zip(clocks, before, strict=True):
+                used[name] += clock() - begin
+
+        for round in range(ROUNDS + 1):
+            if round == 1:
+                used = dict.fromkeys(used, 0.0)  # the first one was to warm up
+            measure(lambda: [sandbox.call_bytes("calculate", each) for each in documents], ("bare process", own))
+            measure(lambda: list(pool.map(TRACK, documents)), ("ours: worker", workers), ("ours: parent", own))
+            measure(copied, ("copy of the document", own))
+    return {name: seconds / ROUNDS / DOCUMENTS * 1e6 for name, seconds in used.items()}
+
+
+def worker_processes() -> list[psutil.Process]:
+    """The pool's, which its zygote has forked."""
+    return [process for process in psutil.Process().children(recursive=True) if process.ppid() != os.getpid()]
+
+
 def tiny() -> dict[str, float]:
     """Jobs per second of 100-byte documents."""
     count = 6000
@@ -318,8 +359,7 @@ def memory() -> dict[str, float]:
     bare.stdout.readline()
     with px.Pool(WORKERS) as pool:
         list(pool.map(TRACK, [document] * 20))
-        workers = [p for p in psutil.Process().children(recursive=True) if p.ppid() != os.getpid()]
-        idle = median(process.memory_full_info().pss for process in workers)
+        idle = median(process.memory_full_info().pss for process in worker_processes())
         before = psutil.Process().memory_info().rss
         most = 0
         for number, _ in enumerate(pool.map(TRACK, (bytes(bytearray(document)) for _ in iter(int, 1)))):
@@ -339,6 +379,7 @@ def memory() -> dict[str, float]:
 
 PARTS: dict[str, tuple[Callable[[], dict[str, float]], str]] = {
     "throughput": (throughput, "jobs/s"),
+    "overhead": (overhead, "us of CPU a job"),
     "tiny": (tiny, "jobs/s"),
     "latency": (latency, "us"),
     "uneven": (uneven, "ms"),
