@@ -46,6 +46,7 @@ class Feed:
         fn: what to call.
         ordered: whether results come in the documents' order.
         notify: called by another thread when there may be results; it should be quick.
+        copy: whether documents that are no bytes are copied; if not, they have to stay there until their outcomes are.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Feed:
         *,
         ordered: bool,
         notify: Callable[[], object],
+        copy: bool = True,
     ) -> None:
         self._core = core
         self._fn = fn
         self._ordered = ordered
         self._notify = notify
+        self._copy = copy
         self._next = 0
         self._jobs: deque[Job] = deque()  # if results come in order: put and not fetched
         self._ended: deque[Job] = deque()  # if not: ended and not fetched
@@ -83,7 +86,8 @@ class Feed:
         for document in documents:
             try:
                 given, kind = prepare(document, self._fn.input)
-                job = Job(target, frozen(given), kind, self._fn.output, self._next, None, self)
+                content = frozen(given) if self._copy else given
+                job = Job(target, content, kind, self._fn.output, self._next, None, self)
                 good.append(job)
             except PexecError as error:
                 job = Job(target, b"", JSON, self._fn.output, self._next, None, self)

@@ -223,7 +223,12 @@ class Pool(Deploying, Executor):
         return results
 
     def feed(
-        self, fn: PluginFunction | DeployedFunction, *, ordered: bool = True, notify: Callable[[], object]
+        self,
+        fn: PluginFunction | DeployedFunction,
+        *,
+        ordered: bool = True,
+        notify: Callable[[], object],
+        copy: bool = True,
     ) -> Feed:
         """Return a map whose documents are handed in as they come, for servers and event loops: neither `Feed.put` nor
         `Feed.results` waits.
@@ -232,6 +237,8 @@ class Pool(Deploying, Executor):
             fn: what ``plugin.function(name)`` or ``pool.deployment(name).function(name)`` gave.
             ordered: whether the results come in the documents' order, or as they are there.
             notify: called by another thread when there may be results; it should be quick.
+            copy: whether documents that are no ``bytes`` are copied; if not, they have to stay where they are until
+                their results are there. Each is read once, unless it is run again.
 
         Raises:
             TypeError: `fn` is not a plugin's function. RuntimeError, WorkerCrashed: as of `submit`.
@@ -248,7 +255,7 @@ class Pool(Deploying, Executor):
         """
         _check_function(fn)
         self._core.check_open()
-        return Feed(self._core, fn, ordered=ordered, notify=notify)
+        return Feed(self._core, fn, ordered=ordered, notify=notify, copy=copy)
 
     def warm_up(self, *functions: PluginFunction | DeployedFunction, timeout: float | None = None) -> None:
         """Return when all workers run and are ready to call the functions, so that no job waits for that later.

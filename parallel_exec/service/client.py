@@ -20,7 +20,7 @@ from . import messages, wire
 from .auth import bearer
 from .client_stream import run_stream
 from .failures import ServiceError, from_call
-from .shm import Segment
+from .shm import Arena
 from .values import Deployed, Result, ServiceStats
 
 
@@ -148,9 +148,9 @@ class Client:
         call = self._make_call(name, function, input, limits)
         content, _ = prepare(document, input)
         if shared:
-            with Segment(max(len(content), 1)) as segment:
-                handle = {"handle": segment.handle, "offset": segment.put(content), "length": len(content)}
-                reply = self._execute(call, messages.Document(shared=handle))
+            with Arena(len(content)) as arena:
+                place = {"offset": arena.put(content), "length": len(content)}
+                reply = self._execute(call, messages.Document(shared=place), arena.handle)
         else:
             reply = self._execute(call, messages.Document(content=bytes(content)))
         return _value(reply.result, input, output)
@@ -243,8 +243,9 @@ class Client:
         bounds = wire.limits_to_message(limits)
         return {"deployment": name, "function": function, "input": input, "limits": bounds}
 
-    def _execute(self, call: dict[str, Any], document: Any) -> Any:
-        return self._call("Execute", messages.ExecuteRequest(call=call, document=document), messages.ExecuteResponse)
+    def _execute(self, call: dict[str, Any], document: Any, memory: str = "") -> Any:
+        request = messages.ExecuteRequest(call=call, document=document, memory=memory)
+        return self._call("Execute", request, messages.ExecuteResponse)
 
     def _call(self, method: str, request: Any, reply: Any) -> Any:
         try:

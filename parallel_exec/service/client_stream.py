@@ -22,14 +22,14 @@ import grpc
 
 from . import messages
 from .failures import from_call, from_message
-from .shm import Segment
+from .shm import Arena
 from .values import Result
 
 # What goes into one request, unless a single document is larger.
 REQUEST_DOCUMENTS = 128
 REQUEST_BYTES = 512 << 10
 # Bytes of a stream's shared memory; a document larger than half of it is sent as bytes.
-SEGMENT_BYTES = 32 << 20
+ARENA_BYTES = 32 << 20
 # Bytes of documents that are drawn ahead, unless FEWEST documents are more.
 AHEAD_BYTES = 24 << 20
 FEWEST = 4
@@ -54,7 +54,7 @@ def run_stream(
         window: most documents drawn and not yet yielded.
         shared: whether to send them through shared memory.
     """
-    feeder = _Feeder(contents, window, Segment(SEGMENT_BYTES) if shared else None)
+    feeder = _Feeder(contents, window, Arena(ARENA_BYTES) if shared else None)
     call = start(feeder.requests(opened))
     try:
         for response in call:
@@ -80,12 +80,12 @@ class _Feeder:
         error: what the iterable of documents raised in place of more.
     """
 
-    def __init__(self, contents: Iterator[Content], window: int, segment: Segment | None) -> None:
+    def __init__(self, contents: Iterator[Content], window: int, arena: Arena | None) -> None:
         self.error: BaseException | None = None
         self._contents = contents
         self._window = window
-        self._segment = segment
-        self._ahead: dict[int, tuple[int, int | None]] = {}  # of documents drawn: bytes, and offset in the segment
+        self._arena = arena
+        self._ahead: dict[int, tuple[int, int | None]] = {}  # of documents drawn: bytes, and offset in the arena
         self._ahead_bytes = 0
         self._drawn = 0
         self._stopped = False
@@ -95,7 +95,8 @@ class _Feeder:
 
     def requests(self, opened: dict[str, Any]) -> Iterator[Any]:
         """Yield the stream's requests; called by gRPC's thread."""
-        yield messages.StreamRequest(open=opened)
+        memory = self._arena.handle if self._arena is not None else ""
+        yield messages.StreamRequest(open=opened | {"memory": memory})
         self._thread.start()
         while (document := self._queue.get()) is not None:
             request = messages.StreamRequest(documents=[document])
@@ -116,8 +117,8 @@ class _Feeder:
             for document in documents:
                 size, offset = self._ahead.pop(document)
                 self._ahead_bytes -= size
-                if offset is not None and self._segment is not None:
-                    self._segment.free(offset)
+                if offset is not None and self._arena is not None:
+                    self._arena.free(offset)
             # Not for each: the thread is woken for several documents at once, and they travel together.
             if self._may_draw(2):
                 self._changed.notify()
@@ -127,8 +128,8 @@ class _Feeder:
         with self._changed:
             self._stopped = True
             self._changed.notify()
-            if self._segment is not None:
-                self._segment.close()
+            if self._arena is not None:
+                self._arena.close()
         self._queue.put(None)
 
     def _may_draw(self, share: int = 1) -> bool:
@@ -156,15 +157,15 @@ class _Feeder:
 
     def _take_up(self, content: Content) -> Any:
         """Count a document, and return it as a message."""
-        segment, size = self._segment, len(content)
+        arena, size = self._arena, len(content)
         offset: int | None = None
         with self._changed:
-            if segment is not None and size <= segment.size // 2:
-                while not self._stopped and (offset := segment.put(content)) is None:
+            if arena is not None and size <= arena.size // 2:
+                while not self._stopped and (offset := arena.put(content)) is None:
                     self._changed.wait()
             self._ahead[self._drawn] = size, offset
             self._ahead_bytes += size
             self._drawn += 1
-        if segment is None or offset is None:
+        if arena is None or offset is None:
             return messages.Document(content=bytes(content))
-        return messages.Document(shared={"handle": segment.handle, "offset": offset, "length": size})
+        return messages.Document(shared={"offset": offset, "length": size})

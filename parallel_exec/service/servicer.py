@@ -10,13 +10,13 @@ from typing import Any
 
 import grpc
 
-from ..errors import PexecError, WorkerCrashed
+from ..errors import InvalidDocument, PexecError, WorkerCrashed
 from ..pool import JobFuture, Pool
 from . import messages, wire
 from .failures import ServiceError, code_of, cut, to_metadata
 from .registry import Entry, Registry
-from .shm import read_shared
-from .stream import Context, Stream
+from .shm import ARENA_BYTES, document_at, open_arena
+from .stream import Context, Read, Stream
 
 Method = Callable[[Any, Context], Awaitable[Any]]
 
@@ -82,8 +82,9 @@ class Servicer:
 
     async def execute(self, request: Any, _context: Context) -> Any:
         function = self._registry.function(request.call)
+        content = self._reader(request.memory)(request.document)
         with self._counted():
-            future = self._pool.submit(function, self._read(request.document))
+            future = self._pool.submit(function, content)
             result = await self._result(future)
         version = 0 if future.version is None else future.version.number
         return messages.ExecuteResponse(result=result, version=version)
@@ -93,8 +94,9 @@ class Servicer:
         if first is grpc.aio.EOF or not first.HasField("open"):
             raise ServiceError("a stream's first request has to have `open`", code="INVALID_ARGUMENT")
         function = self._registry.function(first.open.call)
+        read = self._reader(first.open.memory)
         with self._counted():
-            await Stream(self._pool, function, first.open, self._read).run(first, context, self.stopping)
+            await Stream(self._pool, function, first.open, read).run(first, context, self.stopping)
 
     async def _result(self, future: JobFuture) -> bytes:
         try:
@@ -104,12 +106,21 @@ class Servicer:
             raise
         return result
 
-    def _read(self, document: Any) -> bytes:
-        if document.HasField("shared"):
-            shared = document.shared
-            return read_shared(shared.handle, shared.offset, shared.length, self._document_bytes)
-        content: bytes = document.content
-        return content
+    def _reader(self, memory: str) -> Read:
+        """Return what gives a Document's bytes, in a call that names this shared memory, or none."""
+        most = self._document_bytes
+        arena = open_arena(memory, max(most, ARENA_BYTES)) if memory else memoryview(b"")
+
+        def read(document: Any) -> bytes | memoryview:
+            if document.HasField("shared"):
+                if not memory:
+                    raise InvalidDocument("the document is in shared memory, and the call names none")
+                place = document.shared
+                return document_at(arena, place.offset, place.length, most)
+            content: bytes = document.content
+            return content
+
+        return read
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

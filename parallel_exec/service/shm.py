@@ -1,19 +1,20 @@
-"""Documents in shared memory, for a client on the server's machine: the client's segment, and how a server reads it.
+"""Documents in shared memory, for a client on the server's machine: the client's arena, and the server's view of it.
 
 ::
 
-    client   Segment: a file in /dev/shm that it makes, locks, fills and unlinks
-    wire     shm://pexec-<32 hex digits>, offset, length
-    server   read_shared: opens that file, checks it, reads the bytes, closes it
+    client   Arena: a memfd that it makes, seals and fills; the first bytes are a secret
+    wire     shm://PID/FD/SECRET, once for a call; then offset and length of each document
+    server   open_arena: opens /proc/PID/fd/FD, checks it, maps it; documents are views into the mapping
 
-The server reads and does not map: a mapped file that its owner cuts short kills who touches it (SIGBUS).
+A mapped file that its owner cuts short kills who touches it (SIGBUS), so only memory is taken whose seals say that it
+cannot shrink. Its owner may change it, though: whoever reads a view copies it once, before looking at what it says.
 """
 
 from __future__ import annotations
 
 import bisect
-import contextlib
 import fcntl
+import hmac
 import mmap
 import os
 import re
@@ -24,113 +25,154 @@ from typing import Self
 
 from ..errors import InvalidDocument
 
-FOLDER = "/dev/shm"
 SCHEME = "shm://"
-_PREFIX = "pexec-"
-_NAME = re.compile(rf"{_PREFIX}[0-9a-f]{{32}}")
+_HANDLE = re.compile(rf"{SCHEME}([1-9][0-9]{{0,9}})/([0-9]{{1,9}})/([0-9a-f]{{32}})")
+_SECRET_BYTES = 16
+# Documents begin where the processor copies best, a cache line.
+_ALIGN = 64
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+# Most bytes of an arena, unless a single document may be larger.
+ARENA_BYTES = 64 << 20
 
 
-def read_shared(handle: str, offset: int, length: int, most: int) -> bytes:
-    """Return the bytes that a handle stands for.
+def open_arena(handle: str, most: int = ARENA_BYTES) -> memoryview:
+    """Return what a handle stands for, mapped until nothing refers to it any more.
 
     Args:
-        handle: ``shm://`` and a segment's name.
-        offset, length: which bytes of it.
-        most: how many there may be.
+        handle: an `Arena`'s.
+        most: bytes for documents that it may have.
 
     Raises:
-        InvalidDocument: the handle is none; the file is not this user's own, is no plain file, may be written by
-            others, or has not so many bytes; or they are too many.
+        InvalidDocument: the handle is none; what it names is not this user's own, is no memory that is sealed against
+            being cut short, or is too large; or the secret is not in it.
     """
-    name = handle.removeprefix(SCHEME)
-    if name == handle or not _NAME.fullmatch(name):
-        raise InvalidDocument(f"a handle is {SCHEME}{_PREFIX} and 32 hex digits; got {handle[:80]!r}")
-    if length > most:
-        raise InvalidDocument(f"the document in shared memory has {length} bytes; at most {most} are taken")
+    found = _HANDLE.fullmatch(handle)
+    if found is None:
+        raise InvalidDocument(f"a handle is {SCHEME}PID/FD/SECRET, the last of 32 hex digits; got {handle[:80]!r}")
+    pid, number, secret = found.groups()
     try:
-        fd = os.open(f"{FOLDER}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        # As a path first: to open a pipe or a device in earnest may wait, or do something.
+        path = os.open(f"/proc/{pid}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
+        try:
+            _check(path, most)
+            fd = os.open(f"/proc/self/fd/{path}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(path)
     except OSError as error:
-        raise InvalidDocument(f"{handle} cannot be opened: {error.strerror}") from None
+        raise InvalidDocument(f"the shared memory {handle} cannot be opened: {error.strerror}") from None
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise InvalidDocument(f"{handle} is no plain file")
-        if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            raise InvalidDocument(f"{handle} must belong to the server's user, and nobody else may write it")
-        if offset > found.st_size or length > found.st_size - offset:
-            raise InvalidDocument(f"{handle} has {found.st_size} bytes, not {length} from byte {offset} on")
-        content = os.pread(fd, length, offset)
+        if not _seals(fd) & fcntl.F_SEAL_SHRINK:
+            raise InvalidDocument(f"{handle} is not sealed against being cut short")
+        view = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:
+        raise InvalidDocument(f"the shared memory {handle} cannot be mapped: {error}") from None
     finally:
         os.close(fd)
-    if len(content) != length:
-        raise InvalidDocument(f"{handle} became shorter while it was read")
-    return content
+    if not hmac.compare_digest(bytes(view[:_SECRET_BYTES]), bytes.fromhex(secret)):
+        raise InvalidDocument(f"{handle} is not the shared memory of whoever sent this")
+    return view
 
 
-class Segment:
-    """Shared memory that documents are laid into. For one thread at a time.
+def _check(fd: int, most: int) -> None:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidDocument("what the handle names is no memory")
+    if found.st_uid != os.geteuid():
+        raise InvalidDocument("the shared memory must belong to the server's user")
+    if found.st_size > _ALIGN + most:
+        raise InvalidDocument(f"the shared memory has {found.st_size} bytes; at most {_ALIGN + most} are taken")
+    # Of huge pages there may be none when one is touched first: SIGBUS.
+    if os.fstatvfs(fd).f_bsize != mmap.PAGESIZE:
+        raise InvalidDocument("the shared memory is not of ordinary pages")
 
-    Its file goes when it is closed; should this process be killed before, the next segment that the same user makes
-    removes it, because nobody holds its lock any more.
 
-    Args:
-        size: bytes.
+def _seals(fd: int) -> int:
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:  # no memory, but a file
+        return 0
+
+
+def document_at(arena: memoryview, offset: int, length: int, most: int) -> memoryview:
+    """Return the bytes of a document in an arena.
 
     Raises:
-        OSError: there is no shared memory, or not so much.
+        InvalidDocument: the arena does not reach so far; or they are more than `most`.
+    """
+    if length > most:
+        raise InvalidDocument(f"the document in shared memory has {length} bytes; at most {most} are taken")
+    if offset + length > len(arena):
+        raise InvalidDocument(f"the shared memory has {len(arena)} bytes, not {length} from byte {offset} on")
+    return arena[offset : offset + length]
 
-    >>> with Segment(1 << 16) as segment:
-    ...     offset = segment.put(b"[1, 2]")
-    ...     read_shared(segment.handle, offset, 6, 100)
+
+class Arena:
+    """Shared memory that documents are laid into. For one thread at a time.
+
+    It has no name and no file: it is gone when nobody has it open or mapped any more, however its maker ends.
+
+    Attributes:
+        size: bytes for documents.
+        handle: what a server is told.
+
+    Args:
+        size: bytes for documents.
+
+    Raises:
+        OSError: there is no shared memory. PexecError: this system has none of this kind.
+
+    >>> with Arena(1 << 16) as arena:
+    ...     offset = arena.put(b"[1, 2]")
+    ...     bytes(document_at(open_arena(arena.handle), offset, 6, 100))
     b'[1, 2]'
     """
 
     def __init__(self, size: int) -> None:
-        sweep()
         self.size = size
+        self._end = _ALIGN + size
         self._used: list[tuple[int, int]] = []  # where what is needed begins and ends, in order
-        self._fd, self._name = _make()
+        self._fd = os.memfd_create("pexec", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            os.posix_fallocate(self._fd, 0, size)  # or a full /dev/shm kills who writes (SIGBUS)
-            self._map = mmap.mmap(self._fd, size)
+            os.ftruncate(self._fd, self._end)
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
+            self._map = mmap.mmap(self._fd, self._end)
         except BaseException:
-            self._remove()
+            os.close(self._fd)
             raise
-
-    @property
-    def handle(self) -> str:
-        """What a server is told."""
-        return SCHEME + self._name
+        secret = secrets.token_bytes(_SECRET_BYTES)
+        self._map[:_SECRET_BYTES] = secret
+        self.handle = f"{SCHEME}{os.getpid()}/{self._fd}/{secret.hex()}"
 
     def put(self, content: bytes | bytearray | memoryview) -> int | None:
         """Lay bytes down and return their offset; None: there is no room before something is freed."""
         length = len(content)
-        room = length or 1  # so that no two have one offset
-        start = 0
+        room = (length + _ALIGN - 1) & -_ALIGN or _ALIGN  # never nothing, so that no two have one offset
+        start = _ALIGN
+        used = self._used
+        at = len(used)
         # The first gap, not the next one: memory that was used last is still in the processor's cache.
-        for index, (used, end) in enumerate([*self._used, (self.size, self.size)]):
-            if room <= used - start:
-                self._map[start : start + length] = content
-                self._used.insert(index, (start, start + room))
-                return start
+        for index, (begin, end) in enumerate(used):
+            if room <= begin - start:
+                at = index
+                break
             start = end
-        return None
+        if start + length > self._end:
+            return None
+        used.insert(at, (start, start + room))
+        self._map[start : start + length] = content
+        return start
 
     def free(self, offset: int) -> None:
         """What lies at this offset is not needed any more."""
         del self._used[bisect.bisect_left(self._used, (offset,))]
 
     def close(self) -> None:
-        """Give the memory back and remove the file. Calling it again does nothing."""
+        """Give the memory back. Calling it again does nothing."""
         if self._fd >= 0:
             self._map.close()
-            self._remove()
-
-    def _remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{FOLDER}/{self._name}")
-        os.close(self._fd)
-        self._fd = -1
+            os.close(self._fd)
+            self._fd = -1
 
     def __enter__(self) -> Self:
         return self
@@ -139,32 +181,3 @@ class Segment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def sweep() -> None:
-    """Remove this user's segments whose makers are gone."""
-    for name in os.listdir(FOLDER):
-        if not _NAME.fullmatch(name):
-            continue
-        try:
-            fd = os.open(f"{FOLDER}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_uid == os.geteuid():
-                os.unlink(f"{FOLDER}/{name}")
-        except OSError:
-            pass  # somebody holds it, or removes it just now
-        finally:
-            os.close(fd)
-
-
-def _make() -> tuple[int, str]:
-    while True:
-        name = _PREFIX + secrets.token_hex(16)
-        fd = os.open(f"{FOLDER}/{name}", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.fstat(fd).st_nlink:
-            return fd, name
-        os.close(fd)  # somebody swept it before it was locked

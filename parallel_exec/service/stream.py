@@ -35,7 +35,7 @@ RESPONSE_BYTES = 1 << 20
 MANY = 16
 LINGER_S = 0.001
 
-Read = Callable[[Any], bytes]
+Read = Callable[[Any], bytes | memoryview]
 Context = Any  # grpc.aio.ServicerContext, which has no types
 
 
@@ -62,7 +62,7 @@ class Stream:
         self._sleeping = False
         self._something = asyncio.Event()  # for the writer
         self._room = asyncio.Event()  # for the reader
-        self._feed = pool.feed(function, ordered=not opened.unordered, notify=self._on_results)
+        self._feed = pool.feed(function, ordered=not opened.unordered, notify=self._on_results, copy=False)
 
     async def run(self, first: Any, context: Context, stopping: asyncio.Event) -> None:
         """Answer every document; when the server is stopping, only those that have been taken.
@@ -87,13 +87,13 @@ class Stream:
 
     async def _take_in(self, request: Any, context: Context) -> None:
         while request is not grpc.aio.EOF:
-            batch: list[bytes | PexecError] = []
+            batch: list[bytes | memoryview | PexecError] = []
             for document in request.documents:
                 try:
-                    content: bytes | PexecError = self._read(document)
+                    content: bytes | memoryview | PexecError = self._read(document)
                 except PexecError as error:
                     content = error
-                size = len(content) if isinstance(content, bytes) else 0
+                size = 0 if isinstance(content, PexecError) else len(content)
                 while not self._has_room(size):
                     self._put(batch)
                     self._room.clear()
@@ -105,7 +105,7 @@ class Stream:
             self._put(batch)
             request = await context.read()
 
-    def _put(self, batch: list[bytes | PexecError]) -> None:
+    def _put(self, batch: list[bytes | memoryview | PexecError]) -> None:
         if batch:
             self._feed.put(batch)
             batch.clear()
