@@ -101,9 +101,19 @@ class Feed:
             job.fail(problem)
         self._event.set()
 
+    @property
+    def running(self) -> int:
+        """How many documents have no result yet."""
+        return len(self._running)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether there are results; for the thread that fetches them."""
+        return self._jobs[0].ended if self._ordered and self._jobs else bool(self._ended)
+
     def results(self) -> Iterator[Fed]:
         """Yield the results that are there; one thread at a time may do this."""
-        while self._jobs[0].ended if self._ordered and self._jobs else self._ended:
+        while self.has_results:
             job = self._jobs.popleft() if self._ordered else self._ended.popleft()
             index = job.index
             assert index is not None

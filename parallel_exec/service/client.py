@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +12,6 @@ import grpc
 
 from ..arrays import JSON, MESSAGE_PACK
 from ..documents import Input, Output, prepare, result_value
-from ..errors import PexecError
 from ..limits import Limits
 from ..plugin import Plugin
 from ..pool.mapping import Errors
@@ -216,7 +216,7 @@ class Client:
         opened = {"call": self._make_call(name, function, input, limits), "unordered": not ordered, "window": window}
         begin = self._channel.stream_stream(
             f"/{messages.SERVICE}/ExecuteStream",
-            messages.StreamRequest.SerializeToString,
+            _serialize,
             messages.StreamResponse.FromString,
         )
 
@@ -224,8 +224,15 @@ class Client:
             return begin(requests, metadata=self._metadata)
 
         contents = (prepare(document, input)[0] for document in documents)
-        results = run_stream(start, opened, contents, window=window, shared=shared)
-        return _values(results, errors, input, output)
+        return run_stream(
+            start,
+            opened,
+            contents,
+            window=window,
+            shared=shared,
+            raises=errors == "raise",
+            value=partial(_value, input=input, output=output),
+        )
 
     def close(self) -> None:
         """Close the connection; calls that run end with a `ServiceError`."""
@@ -261,11 +268,6 @@ def _value(content: bytes, input: Input, output: Output) -> Any:
     return result_value(MESSAGE_PACK if input == "msgpack" else JSON, content, output)
 
 
-def _values(results: Iterator[Result], errors: Errors, input: Input, output: Output) -> Iterator[Result]:
-    for result in results:
-        if not isinstance(result.value, PexecError):
-            yield result._replace(value=_value(result.value, input, output))
-        elif errors == "return":
-            yield result
-        else:
-            raise result.value
+def _serialize(request: Any) -> bytes:
+    content: bytes = request if isinstance(request, bytes) else request.SerializeToString()
+    return content

@@ -2,8 +2,8 @@
 
 ::
 
-    feeder thread    documents ──► window ──► (shared memory) ──► queue
-    gRPC's thread    queue: whatever is there ──► request
+    feeder thread    documents ──► window ──► (shared memory) ──► ready
+    gRPC's thread    whatever is ready ──► request
     the caller       response ──► results; room in the window
 
 Whatever has been drawn is sent at once, and together if it is much: so tiny documents do not cost a message each, and
@@ -12,16 +12,16 @@ none waits for one that its iterable has not made yet.
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
 
 from . import messages
 from .failures import from_call, from_message
+from .received import SMALL, serialize_documents
 from .shm import Arena
 from .values import Result
 
@@ -44,8 +44,10 @@ def run_stream(
     *,
     window: int,
     shared: bool,
+    raises: bool,
+    value: Callable[[bytes], Any],
 ) -> Iterator[Result]:
-    """Begin a stream and yield its results as they come, values as bytes or errors.
+    """Begin a stream and yield its results as they come.
 
     Args:
         start: begins the call, given its requests.
@@ -53,17 +55,24 @@ def run_stream(
         contents: the documents' bytes.
         window: most documents drawn and not yet yielded.
         shared: whether to send them through shared memory.
+        raises: whether a document's error is raised, or yielded as a value.
+        value: makes a value of a result's bytes.
     """
     feeder = _Feeder(contents, window, Arena(ARENA_BYTES) if shared else None)
     call = start(feeder.requests(opened))
     try:
         for response in call:
-            feeder.ended([outcome.document for outcome in response.outcomes])
-            for outcome in response.outcomes:
-                if outcome.HasField("failure"):
-                    yield Result(outcome.document, outcome.version, from_message(outcome.failure))
+            feeder.ended(response.documents)
+            failed = {failure.document: from_message(failure) for failure in response.failures}
+            for document, version, content in zip(
+                response.documents, response.versions, response.results, strict=True
+            ):
+                if document not in failed:
+                    yield Result(document, version, value(content))
+                elif raises:
+                    raise failed[document]
                 else:
-                    yield Result(outcome.document, outcome.version, outcome.result)
+                    yield Result(document, version, failed[document])
         if feeder.error is not None:
             raise feeder.error
     except grpc.RpcError as error:
@@ -88,49 +97,65 @@ class _Feeder:
         self._ahead: dict[int, tuple[int, int | None]] = {}  # of documents drawn: bytes, and offset in the arena
         self._ahead_bytes = 0
         self._drawn = 0
-        self._stopped = False
-        self._changed = threading.Condition()
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()  # Document messages; None at the end
+        self._ready: deque[bytes | tuple[int, int]] = deque()  # to be sent: bytes, or offset and length
+        self._stopped = self._exhausted = False
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._news = threading.Condition(self._lock)  # something is ready, or nothing more will be
         self._thread = threading.Thread(target=self._run, name="pexec documents", daemon=True)
 
     def requests(self, opened: dict[str, Any]) -> Iterator[Any]:
-        """Yield the stream's requests; called by gRPC's thread."""
+        """Yield the stream's requests, some as bytes; called by gRPC's thread."""
         memory = self._arena.handle if self._arena is not None else ""
         yield messages.StreamRequest(open=opened | {"memory": memory})
         self._thread.start()
-        while (document := self._queue.get()) is not None:
-            request = messages.StreamRequest(documents=[document])
-            size = len(document.content)
-            with suppress(queue.Empty):
-                while len(request.documents) < REQUEST_DOCUMENTS and size < REQUEST_BYTES:
-                    document = self._queue.get_nowait()
-                    if document is None:
-                        yield request
-                        return
-                    request.documents.append(document)
-                    size += len(document.content)
-            yield request
+        while documents := self._take():
+            if isinstance(documents[0], tuple):
+                yield messages.StreamRequest(places=[number for place in documents for number in place])
+            elif len(documents[0]) >= SMALL:
+                yield serialize_documents(documents)
+            else:
+                yield messages.StreamRequest(documents=documents)
 
-    def ended(self, documents: list[int]) -> None:
+    def _take(self) -> list[Any]:
+        """Wait for documents and return as many as go into one request, of one kind; none at the end."""
+        ready = self._ready
+        taken: list[Any] = []
+        with self._lock:
+            while not (ready or self._exhausted or self._stopped):
+                self._news.wait()
+            if self._stopped:
+                return []
+            size = 0
+            while ready and len(taken) < REQUEST_DOCUMENTS and size < REQUEST_BYTES:
+                if taken and type(ready[0]) is not type(taken[0]):
+                    break
+                document = ready.popleft()
+                taken.append(document)
+                size += len(document)
+        return taken
+
+    def ended(self, documents: Sequence[int]) -> None:
         """These documents' outcomes are there."""
-        with self._changed:
+        arena = self._arena
+        with self._lock:
             for document in documents:
                 size, offset = self._ahead.pop(document)
                 self._ahead_bytes -= size
-                if offset is not None and self._arena is not None:
-                    self._arena.free(offset)
+                if offset is not None and arena is not None:
+                    arena.free(offset)
             # Not for each: the thread is woken for several documents at once, and they travel together.
             if self._may_draw(2):
-                self._changed.notify()
+                self._room.notify()
 
     def stop(self) -> None:
         """Draw no more, and give the shared memory back."""
-        with self._changed:
+        with self._lock:
             self._stopped = True
-            self._changed.notify()
+            self._room.notify()
+            self._news.notify()
             if self._arena is not None:
                 self._arena.close()
-        self._queue.put(None)
 
     def _may_draw(self, share: int = 1) -> bool:
         """Whether there is room for more documents; with 2, whether half of the room is free."""
@@ -140,32 +165,33 @@ class _Feeder:
 
     def _run(self) -> None:
         try:
-            while self._wait(self._may_draw):
-                content = next(self._contents)
-                self._queue.put(self._take_up(content))
+            while self._wait():
+                self._take_up(next(self._contents))
         except StopIteration:
             pass
         except BaseException as error:
             self.error = error
-        self._queue.put(None)
+        with self._lock:
+            self._exhausted = True
+            self._news.notify()
 
-    def _wait(self, until: Callable[[], bool]) -> bool:
-        """Wait until something is so; False: there is nothing more to do."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped or until())
+    def _wait(self) -> bool:
+        """Wait until there is room for a document; False: there is nothing more to do."""
+        with self._lock:
+            while not (self._stopped or self._may_draw()):
+                self._room.wait()
             return not self._stopped
 
-    def _take_up(self, content: Content) -> Any:
-        """Count a document, and return it as a message."""
+    def _take_up(self, content: Content) -> None:
+        """Count a document, and have it sent."""
         arena, size = self._arena, len(content)
         offset: int | None = None
-        with self._changed:
+        with self._lock:
             if arena is not None and size <= arena.size // 2:
                 while not self._stopped and (offset := arena.put(content)) is None:
-                    self._changed.wait()
+                    self._room.wait()
             self._ahead[self._drawn] = size, offset
             self._ahead_bytes += size
             self._drawn += 1
-        if arena is None or offset is None:
-            return messages.Document(content=bytes(content))
-        return messages.Document(shared={"offset": offset, "length": size})
+            self._ready.append(bytes(content) if offset is None else (offset, size))
+            self._news.notify()

@@ -10,13 +10,13 @@ from typing import Any
 
 import grpc
 
-from ..errors import InvalidDocument, PexecError, WorkerCrashed
+from ..errors import PexecError, WorkerCrashed
 from ..pool import JobFuture, Pool
 from . import messages, wire
 from .failures import ServiceError, code_of, cut, to_metadata
+from .received import Received, parse_request
 from .registry import Entry, Registry
-from .shm import ARENA_BYTES, document_at, open_arena
-from .stream import Context, Read, Stream
+from .stream import Context, Stream
 
 Method = Callable[[Any, Context], Awaitable[Any]]
 
@@ -58,7 +58,7 @@ class Servicer:
             for name, (method, request) in requests.items()
         }
         handlers["ExecuteStream"] = grpc.stream_stream_rpc_method_handler(
-            self._reporting(self.execute_stream), messages.StreamRequest.FromString, serialize
+            self._reporting(self.execute_stream), parse_request, serialize
         )
         return grpc.method_handlers_generic_handler(messages.SERVICE, handlers)
 
@@ -82,7 +82,7 @@ class Servicer:
 
     async def execute(self, request: Any, _context: Context) -> Any:
         function = self._registry.function(request.call)
-        content = self._reader(request.memory)(request.document)
+        content = Received(request.memory, self._document_bytes).document(request.document)
         with self._counted():
             future = self._pool.submit(function, content)
             result = await self._result(future)
@@ -91,12 +91,12 @@ class Servicer:
 
     async def execute_stream(self, _requests: Any, context: Context) -> None:
         first = await context.read()
-        if first is grpc.aio.EOF or not first.HasField("open"):
+        if first is grpc.aio.EOF or isinstance(first, list) or not first.HasField("open"):
             raise ServiceError("a stream's first request has to have `open`", code="INVALID_ARGUMENT")
         function = self._registry.function(first.open.call)
-        read = self._reader(first.open.memory)
+        received = Received(first.open.memory, self._document_bytes)
         with self._counted():
-            await Stream(self._pool, function, first.open, read).run(first, context, self.stopping)
+            await Stream(self._pool, function, first.open, received).run(first, context, self.stopping)
 
     async def _result(self, future: JobFuture) -> bytes:
         try:
@@ -105,22 +105,6 @@ class Servicer:
             self._pool.stop(future)  # the client has gone
             raise
         return result
-
-    def _reader(self, memory: str) -> Read:
-        """Return what gives a Document's bytes, in a call that names this shared memory, or none."""
-        most = self._document_bytes
-        arena = open_arena(memory, max(most, ARENA_BYTES)) if memory else memoryview(b"")
-
-        def read(document: Any) -> bytes | memoryview:
-            if document.HasField("shared"):
-                if not memory:
-                    raise InvalidDocument("the document is in shared memory, and the call names none")
-                place = document.shared
-                return document_at(arena, place.offset, place.length, most)
-            content: bytes = document.content
-            return content
-
-        return read
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

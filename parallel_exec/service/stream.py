@@ -18,9 +18,10 @@ from typing import Any
 import grpc
 
 from ..errors import PexecError
-from ..pool import DeployedFunction, Fed, Pool
+from ..pool import DeployedFunction, Pool
 from . import messages
 from .failures import ServiceError, to_message
+from .received import Content, Received
 
 # Documents that a stream holds at most, and at first, and bytes of these first ones.
 MOST_DOCUMENTS = 1024
@@ -31,11 +32,12 @@ MOST_BYTES = 24 << 20
 # Bytes of outcomes in a response, unless a single one is larger.
 RESPONSE_BYTES = 1 << 20
 
-# With so many documents in flight, outcomes wait a little for others: a response costs as much as a small job.
+# With so many documents in flight, outcomes wait for others, a part of those in flight, but no longer than this: a
+# response costs client and server some 150 us, as much as a small job.
 MANY = 16
-LINGER_S = 0.001
+SHARE = 4
+LINGER_S = 0.003
 
-Read = Callable[[Any], bytes | memoryview]
 Context = Any  # grpc.aio.ServicerContext, which has no types
 
 
@@ -46,12 +48,12 @@ class Stream:
         pool: runs them.
         function: what to call.
         opened: the StreamOpen message.
-        read: returns the bytes of a Document message.
+        received: gives the documents' bytes.
     """
 
-    def __init__(self, pool: Pool, function: DeployedFunction, opened: Any, read: Read) -> None:
+    def __init__(self, pool: Pool, function: DeployedFunction, opened: Any, received: Received) -> None:
         self._loop = asyncio.get_running_loop()
-        self._read = read
+        self._received = received
         self._window = min(opened.window or MOST_DOCUMENTS, MOST_DOCUMENTS)
         self._taken = 0
         self._sizes: dict[int, int] = {}  # of documents whose outcomes have not been written
@@ -60,6 +62,7 @@ class Stream:
         self._result_bytes = 0  # of an outcome, on average of the last ones
         self._exhausted = False
         self._sleeping = False
+        self._fewer = 0  # how many may still run when the writer is woken
         self._something = asyncio.Event()  # for the writer
         self._room = asyncio.Event()  # for the reader
         self._feed = pool.feed(function, ordered=not opened.unordered, notify=self._on_results, copy=False)
@@ -87,12 +90,8 @@ class Stream:
 
     async def _take_in(self, request: Any, context: Context) -> None:
         while request is not grpc.aio.EOF:
-            batch: list[bytes | memoryview | PexecError] = []
-            for document in request.documents:
-                try:
-                    content: bytes | memoryview | PexecError = self._read(document)
-                except PexecError as error:
-                    content = error
+            batch: list[Content | PexecError] = []
+            for content in self._received.documents(request):
                 size = 0 if isinstance(content, PexecError) else len(content)
                 while not self._has_room(size):
                     self._put(batch)
@@ -105,7 +104,7 @@ class Stream:
             self._put(batch)
             request = await context.read()
 
-    def _put(self, batch: list[bytes | memoryview | PexecError]) -> None:
+    def _put(self, batch: list[Content | PexecError]) -> None:
         if batch:
             self._feed.put(batch)
             batch.clear()
@@ -123,7 +122,7 @@ class Stream:
     def _on_results(self) -> None:
         # Called by the feed's thread, which says so and then looks whether the writer sleeps; the writer has it the
         # other way round.
-        if self._sleeping:
+        if self._sleeping and self._feed.running <= self._fewer:
             self._sleeping = False
             self._loop.call_soon_threadsafe(self._something.set)
 
@@ -133,40 +132,54 @@ class Stream:
 
     async def _answer(self, context: Context) -> None:
         while True:
-            if len(self._sizes) >= MANY and not self._exhausted:
-                await asyncio.sleep(LINGER_S)
-            self._something.clear()
-            self._sleeping = True
-            outcomes = self._ready()
-            if outcomes:
-                self._sleeping = False
-                await context.write(messages.StreamResponse(outcomes=outcomes))
-                for outcome in outcomes:
-                    self._held_bytes -= self._sizes.pop(outcome.document)
-                self._answered += len(outcomes)
+            if self._feed.has_results:
+                if len(self._sizes) >= MANY and not self._exhausted:
+                    await self._linger()
+                response = self._response()
+                await context.write(response)
+                for document in response.documents:
+                    self._held_bytes -= self._sizes.pop(document)
+                self._answered += len(response.documents)
                 self._room.set()
             elif self._exhausted and not self._sizes:
                 return
             else:
-                await self._something.wait()
+                await self._sleep(MOST_DOCUMENTS, lambda: self._feed.has_results)
 
-    def _ready(self) -> list[Any]:
+    async def _linger(self) -> None:
+        """Wait until there are many outcomes, or a little."""
+        held = len(self._sizes)
+        fewer = held - held // SHARE
+        timer = self._loop.call_later(LINGER_S, self._something.set)
+        await self._sleep(fewer, lambda: self._exhausted or self._feed.running <= fewer)
+        timer.cancel()
+
+    async def _sleep(self, fewer: int, there: Callable[[], bool]) -> None:
+        """Wait until something has happened, such as that outcomes are there and no more than so many jobs run."""
+        self._something.clear()
+        self._fewer = fewer
+        self._sleeping = True
+        if not there():
+            await self._something.wait()
+        self._sleeping = False
+
+    def _response(self) -> Any:
         """Return the outcomes that are there, as many as go into a response."""
-        outcomes = []
+        documents, versions, results, failures = [], [], [], []
         total = 0
-        for fed in self._feed.results():
-            outcome = _outcome(fed)
-            size = outcome.ByteSize()
+        for number, version, value in self._feed.results():
+            documents.append(number)
+            versions.append(0 if version is None else version.number)
+            if isinstance(value, PexecError):
+                failure = to_message(value, number)
+                failures.append(failure)
+                results.append(b"")
+                size = failure.ByteSize()
+            else:
+                results.append(value)
+                size = len(value)
             self._result_bytes += (size - self._result_bytes) // 8
-            outcomes.append(outcome)
             total += size
             if total >= RESPONSE_BYTES:
                 break
-        return outcomes
-
-
-def _outcome(fed: Fed) -> Any:
-    version = 0 if fed.version is None else fed.version.number
-    if isinstance(fed.value, PexecError):
-        return messages.Outcome(document=fed.document, version=version, failure=to_message(fed.value, fed.document))
-    return messages.Outcome(document=fed.document, version=version, result=fed.value)
+        return messages.StreamResponse(documents=documents, versions=versions, results=results, failures=failures)
