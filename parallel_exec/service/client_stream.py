@@ -31,7 +31,7 @@ REQUEST_BYTES = 512 << 10
 # Bytes of a stream's shared memory; a document larger than half of it is sent as bytes.
 ARENA_BYTES = 32 << 20
 # Bytes of documents that are drawn ahead, unless FEWEST documents are more.
-AHEAD_BYTES = 24 << 20
+AHEAD_BYTES = 12 << 20
 FEWEST = 4
 
 Content = bytes | bytearray | memoryview
