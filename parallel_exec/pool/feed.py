@@ -68,6 +68,7 @@ class Feed:
         self._ended: deque[Job] = deque()  # if not: ended and not fetched
         self._running: set[Job] = set()  # changed by single operations, which need no lock
         self._news = False
+        self._sleeping = False
         self._closed = False
         self._event = threading.Event()
         self._thread = threading.Thread(target=self._run, name="parallel_exec feed", daemon=True)
@@ -99,7 +100,7 @@ class Feed:
         self._core.add(good)
         for job, problem in bad:
             job.fail(problem)
-        self._event.set()
+        self._wake()
 
     @property
     def running(self) -> int:
@@ -122,7 +123,7 @@ class Feed:
     def close(self) -> None:
         """Stop what runs, and tell of nothing more."""
         self._closed = True
-        self._event.set()
+        self._wake()
         if self._running:
             self._core.cancel(self)
 
@@ -147,13 +148,25 @@ class Feed:
             self._ended.append(job)
         self._running.discard(job)
         self._news = True
-        self._event.set()
+        self._wake()
 
     def sleep(self, timeout: float) -> None:
         """Wait until there is something to tell, for so many seconds at most, while others collect."""
+        self._sleep(lambda: self.ready, timeout)
+
+    # The feed's thread
+
+    def _wake(self) -> None:
+        # Whoever calls this has changed something before, and the sleeper looks after it has said that it sleeps.
+        if self._sleeping:
+            self._event.set()
+
+    def _sleep(self, until: Callable[[], bool], timeout: float | None = None) -> None:
         self._event.clear()
-        if not self.ready:
+        self._sleeping = True
+        if not until():
             self._event.wait(timeout)
+        self._sleeping = False
 
     def _run(self) -> None:
         duty = self._core.duty
@@ -164,9 +177,7 @@ class Feed:
                     duty.wait(self, math.inf)
                     self._tell()
                 duty.leave(self)
-            self._event.clear()
-            if not (self._running or self.ready):
-                self._event.wait()
+            self._sleep(lambda: bool(self._running) or self.ready)
             self._tell()
 
     def _tell(self) -> None:
