@@ -64,9 +64,7 @@ def run_stream(
         for response in call:
             feeder.ended(response.documents)
             failed = {failure.document: from_message(failure) for failure in response.failures}
-            for document, version, content in zip(
-                response.documents, response.versions, response.results, strict=True
-            ):
+            for document, version, content in zip(response.documents, response.versions, response.results, strict=True):
                 if document not in failed:
                     yield Result(document, version, value(content))
                 elif raises:

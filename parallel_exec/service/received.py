@@ -90,7 +90,7 @@ def parse_request(data: bytes) -> Any:
             length |= (data[at] & 0x7F) << shift
             more = data[at] >= 0x80
             shift += 7
-        if length < SMALL:
+        if more or length < SMALL:
             break
         begin, at = at + 1, at + 1 + length
         content = view[begin:at]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,39 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def test_the_compiled_protocol_is_what_its_source_says():
     pytest.importorskip("grpc_tools", reason="pip install grpcio-tools")
     subprocess.run([sys.executable, str(ROOT / "scripts" / "make_protocol.py"), "--check"], check=True)
+
+
+def test_requests_are_read_as_protobuf_reads_them():
+    """Also those that are none, or longer than they say."""
+    messages = pytest.importorskip("parallel_exec.service.messages")
+    from google.protobuf.message import DecodeError
+
+    from parallel_exec.service.received import SMALL, parse_request, serialize_documents
+
+    def read(parse: Callable[[bytes], Any], data: bytes) -> Any:
+        try:
+            request = parse(data)
+        except DecodeError:
+            return "no request"
+        if isinstance(request, list):
+            return [bytes(document) for document in request], [], ""
+        return list(request.documents), list(request.places), request.open.memory
+
+    chance = random.Random(5)
+    fast = broken = 0
+    for _ in range(2000):
+        sizes = [chance.choice([0, 1, SMALL - 1, SMALL, 20_000]) for _ in range(chance.randrange(4))]
+        data = serialize_documents([chance.randbytes(size) for size in sizes])
+        if chance.random() < 0.3:
+            data += messages.StreamRequest(open={"memory": "m"}, places=[1, 2**64 - 1]).SerializeToString()
+        if chance.random() < 0.4 and data:
+            at = chance.choice([0, 1, 2, 3, len(data) - 1, chance.randrange(len(data))])
+            data = data[:at] + chance.choice([b"", b"\x12", b"\xff\xff\xff\xff\xff", data[at : at + 1]])
+        expected = read(messages.StreamRequest.FromString, data)
+        assert read(parse_request, data) == expected
+        broken += expected == "no request"
+        fast += expected != "no request" and isinstance(parse_request(data), list)
+    assert broken > 100 and fast > 100
 
 
 def test_the_package_imports_nothing_of_the_service():

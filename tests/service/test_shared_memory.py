@@ -2,157 +2,299 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
+import itertools
+import mmap
 import os
 import random
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import parallel_exec as px
-from parallel_exec.service import Client
-from parallel_exec.service.shm import FOLDER, SCHEME, Segment, read_shared, sweep
+from parallel_exec.service import Client, ServiceError, messages
+from parallel_exec.service.shm import SCHEME, Arena, document_at, open_arena
 
-NAME = "pexec-" + "0123456789abcdef" * 2
+SECRET = bytes(range(16))
+HEX = SECRET.hex()
+PUNCH_HOLE = 3  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+
+
+def handle(fd: int, secret: str = HEX, pid: int | None = None) -> str:
+    return f"{SCHEME}{pid or os.getpid()}/{fd}/{secret}"
 
 
 @pytest.fixture
-def file():
-    """A file in the shared memory's folder, of a segment's name."""
-    path = Path(FOLDER, NAME)
-    path.write_bytes(b"[1, 2, 3]")
-    path.chmod(0o600)
-    yield path
-    path.unlink(missing_ok=True)
+def memory() -> Iterator[int]:
+    """Memory such as an arena's, not sealed yet."""
+    fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    os.write(fd, SECRET + b"[1, 2, 3]")
+    yield fd
+    os.close(fd)
 
 
-def test_what_is_read(file):
-    assert read_shared(SCHEME + NAME, 0, 9, 100) == b"[1, 2, 3]"
-    assert read_shared(SCHEME + NAME, 1, 1, 1) == b"1"
-    assert read_shared(SCHEME + NAME, 9, 0, 0) == b""
+def seal(fd: int) -> None:
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+
+
+def test_what_is_read(memory):
+    seal(memory)
+    view = open_arena(handle(memory))
+    assert document_at(view, 16, 9, 100) == b"[1, 2, 3]"
+    assert document_at(view, 17, 1, 1) == b"1"
+    assert document_at(view, 25, 0, 0) == b""
+    assert view.readonly
 
 
 @pytest.mark.parametrize(
-    "handle",
+    "given",
     [
         "",
-        NAME,
         "shm://",
-        "shm://pexec-",
-        f"shm://x{NAME}",
-        f"shm://{NAME}x",
-        f"shm://{NAME}\n",
-        f"shm://{NAME.upper()}",
-        f"shm:///dev/shm/{NAME}",
-        f"shm://../shm/{NAME}",
-        f"shm://{NAME}/../../../etc/passwd",
-        f"file://{NAME}",
+        f"shm://1/2/{HEX}0",
+        f"shm://1/2/{HEX}\n",
+        f"shm://1/2/{HEX.upper()}",
+        f"shm://self/2/{HEX}",
+        f"shm://../2/{HEX}",
+        f"shm://1/../{HEX}",
+        f"shm://1//{HEX}",
+        f"shm://-1/2/{HEX}",
+        f"shm://0/2/{HEX}",
+        f"shm://1/2/3/{HEX}",
+        f"shm://1/2/{HEX}/../../etc",
+        f"file://1/2/{HEX}",
+        "shm://pexec-" + HEX,
+        "shm://\u0661/2/" + HEX,
     ],
 )
-def test_handles_that_are_none(file, handle):
-    with pytest.raises(px.InvalidDocument, match="a handle is shm://pexec- and 32 hex digits"):
-        read_shared(handle, 0, 1, 100)
+def test_handles_that_are_none(given):
+    with pytest.raises(px.InvalidDocument, match=r"a handle is shm://PID/FD/SECRET"):
+        open_arena(given)
 
 
-def test_files_that_are_refused(file, tmp_path):
-    def refused(text: str, offset: int = 0, length: int = 1, most: int = 100) -> None:
-        with pytest.raises(px.InvalidDocument, match=text):
-            read_shared(SCHEME + NAME, offset, length, most)
+def refused(given: str, text: str, most: int = 1000) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(px.InvalidDocument, match=text):
+        open_arena(given, most)
+    assert set(os.listdir("/proc/self/fd")) == before
 
-    refused("has 101 bytes; at most 100", length=101)
-    refused("has 9 bytes, not 10 from byte 0 on", length=10)
-    refused("has 9 bytes, not 1 from byte 9 on", offset=9)
-    refused("not 1 from byte 18446744073709551615 on", offset=2**64 - 1)
-    file.chmod(0o622)
-    refused("nobody else may write it")
-    file.unlink()
-    refused("cannot be opened: No such file")
-    (tmp_path / "secret").write_bytes(b"[1]")
-    file.symlink_to(tmp_path / "secret")
-    refused("cannot be opened: Too many levels of symbolic links")
-    file.unlink()
-    os.mkfifo(file)
-    refused("is no plain file")
-    file.unlink()
-    file.mkdir()
-    refused("is no plain file")
-    file.rmdir()
+
+def test_memory_that_is_refused(memory):
+    refused(handle(memory), "not sealed against being cut short")
+    seal(memory)
+    refused(handle(memory, "0" * 32), "not the shared memory of whoever sent this")
+    refused(handle(memory, pid=2**31), "cannot be opened: No such file")
+    refused(handle(987654321), "cannot be opened: No such file")
+    os.ftruncate(memory, 64 + 1001)
+    refused(handle(memory), "has 1065 bytes; at most 1064 are taken")
     if os.geteuid() == 0:
-        file.write_bytes(b"[1]")
-        os.chown(file, 12345, 12345)
-        refused("must belong to the server's user")
+        os.fchown(memory, 12345, 12345)
+        refused(handle(memory), "must belong to the server's user")
 
 
-def test_a_server_refuses_them_too_and_goes_on(client, file):
-    from parallel_exec.service import messages
+def test_what_is_no_memory_is_refused(tmp_path):
+    (tmp_path / "file").write_bytes(SECRET + b"[1]")
+    os.mkfifo(tmp_path / "pipe")
+    for path, flags, text in (
+        ("file", os.O_RDONLY, "not sealed"),
+        ("pipe", os.O_RDWR, "is no memory"),
+        (".", os.O_RDONLY, "is no memory"),
+    ):
+        fd = os.open(tmp_path / path, flags)
+        refused(handle(fd), f"{text}|not of ordinary pages", most=1 << 30)
+        os.close(fd)
+    with open("/dev/zero", "rb") as device:
+        refused(handle(device.fileno()), "is no memory")
+    empty = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    seal(empty)
+    refused(handle(empty), "cannot be mapped")
+    os.close(empty)
 
-    client.deploy("shm", px.Plugin("const f = x => x"))
-    for shared in ({"handle": "shm://x", "length": 1}, {"handle": SCHEME + NAME, "length": 1 << 62}):
-        call = {"deployment": "shm", "function": "f"}
-        with pytest.raises(px.InvalidDocument, match=r"a handle is|at most"):
-            client._execute(call, messages.Document(shared=shared))
-    assert client.execute("shm", "f", 5, shared=True) == 5
-    client.undeploy("shm")
+
+def test_huge_pages_are_refused():
+    """There may be none when they are touched, which kills."""
+    try:
+        fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
+    except OSError as error:
+        pytest.skip(f"no memory of huge pages: {error}")
+    seal(fd)
+    refused(handle(fd), "not of ordinary pages")
+    os.close(fd)
 
 
-def test_a_segment_holds_what_was_not_freed():
-    """Against a model: offsets of bytes that are still there are never given again."""
+def test_documents_that_are_not_there(memory):
+    seal(memory)
+    view = open_arena(handle(memory))
+    for offset, length, text in (
+        (16, 10, "has 25 bytes, not 10 from byte 16 on"),
+        (26, 0, "not 0 from byte 26 on"),
+        (2**64 - 1, 1, "not 1 from byte 18446744073709551615 on"),
+        (0, 101, "has 101 bytes; at most 100"),
+    ):
+        with pytest.raises(px.InvalidDocument, match=text):
+            document_at(view, offset, length, 100)
+
+
+def test_an_arena_cannot_be_cut_short():
+    with Arena(1000) as arena:
+        pid, number, _ = arena.handle.removeprefix(SCHEME).split("/")
+        fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR)
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, 0)
+        os.close(fd)
+
+
+def test_an_arena_holds_what_was_not_freed():
+    """Against a model: bytes that are still there are never written over."""
     chance = random.Random(1)
-    with Segment(1000) as segment:
+    with Arena(4096) as arena:
+        view = open_arena(arena.handle)
         held: deque[tuple[int, bytes]] = deque()
         refusals = 0
         for _ in range(1000):
-            content = chance.randbytes(chance.choice([0, 1, 10, 200, 400]))
-            offset = segment.put(content)
+            content = chance.randbytes(chance.choice([0, 1, 64, 65, 800, 1600]))
+            offset = arena.put(content)
             if offset is None:
                 refusals += 1
                 assert held
-                del_at = 0 if chance.random() < 0.7 else chance.randrange(len(held))
-                segment.free(held[del_at][0])
-                del held[del_at]
+                at = 0 if chance.random() < 0.7 else chance.randrange(len(held))
+                arena.free(held[at][0])
+                del held[at]
             else:
                 held.append((offset, content))
-            for at, expected in held:
-                assert read_shared(segment.handle, at, len(expected), 1000) == expected
+            for offset, expected in held:
+                assert document_at(view, offset, len(expected), 4096) == expected
         assert refusals > 100
-        for at, _ in held:
-            segment.free(at)
-        assert segment.put(bytes(1000)) == 0
+        for offset, _ in held:
+            arena.free(offset)
+        first = arena.put(bytes(4096))
+        assert first is not None and document_at(view, first, 4096, 4096) == bytes(4096)
 
 
-def segments() -> set[str]:
-    return {name for name in os.listdir(FOLDER) if name.startswith("pexec-")}
+def ask(client: Client, opened: dict[str, Any], requests: Iterable[dict[str, Any]]) -> list[Any]:
+    """Send requests as they are, and return the responses."""
+    call = client._channel.stream_stream(
+        f"/{messages.SERVICE}/ExecuteStream",
+        messages.StreamRequest.SerializeToString,
+        messages.StreamResponse.FromString,
+    )
+    return list(call(messages.StreamRequest(**request) for request in itertools.chain([{"open": opened}], requests)))
 
 
-def test_nothing_is_left_behind(client):
-    before = segments()
+@pytest.fixture
+def echo(client: Client) -> Iterator[dict[str, str]]:
     client.deploy("shm", px.Plugin("const f = x => x"))
-    results = client.stream("shm", "f", range(1000), shared=True)
-    next(results)
-    assert len(segments() - before) == 1
-    results.close()
-    client.execute("shm", "f", 5, shared=True)
-    assert segments() <= before
+    yield {"deployment": "shm", "function": "f"}
     client.undeploy("shm")
 
 
-def test_what_a_killed_client_left_goes_with_the_next_segment():
-    code = (
-        "from parallel_exec.service.shm import Segment; import os, signal; s = Segment(10);"
-        "print(s.handle, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    name = ran.stdout.strip().removeprefix(SCHEME)
-    assert name in segments()
-    with Segment(10) as mine, Segment(10) as other:
-        assert name not in segments()
-        sweep()
-        assert {mine.handle, other.handle} <= {SCHEME + each for each in segments()}
+def test_a_server_refuses_them_too_and_goes_on(client, echo, memory):
+    shared = {"offset": 16, "length": 9}
+    with pytest.raises(px.InvalidDocument, match="a handle is"):
+        client._execute(echo, messages.Document(shared=shared), "shm://x")
+    with pytest.raises(px.InvalidDocument, match="not sealed"):
+        client._execute(echo, messages.Document(shared=shared), handle(memory))
+    with pytest.raises(px.InvalidDocument, match="the call names none"):
+        client._execute(echo, messages.Document(shared=shared))
+    seal(memory)
+    with pytest.raises(px.InvalidDocument, match="at most"):
+        client._execute(echo, messages.Document(shared={"length": 1 << 62}), handle(memory))
+    assert client._execute(echo, messages.Document(shared=shared), handle(memory)).result == b"[1,2,3]"
+    assert client.execute("shm", "f", 5, shared=True) == 5
 
 
-def test_a_document_larger_than_the_segment_is_sent_as_bytes(address):
+def test_places_in_a_stream(client, echo, memory):
+    """Each document by itself: those that are not there fail, and those that overlap are read twice."""
+    seal(memory)
+    places = [(16, 9), (17, 1), (16, 10), (16, 9), (1 << 63, 1 << 63), (0, 1 << 62), (20, 1)]
+    requests = [{"documents": [b"7"], "places": list(itertools.chain(*places))}, {"places": [23, 1]}]
+    responses = ask(client, {"call": echo, "memory": handle(memory)}, requests)
+    documents = [number for response in responses for number in response.documents]
+    results = [result for response in responses for result in response.results]
+    assert documents == list(range(9))
+    assert results == [b"7", b"[1,2,3]", b"1", b"", b"[1,2,3]", b"", b"", b"2", b"3"]
+    failures = {failure.document: failure for response in responses for failure in response.failures}
+    assert sorted(failures) == [3, 5, 6]
+    assert {failure.error for failure in failures.values()} == {"InvalidDocument"}
+    assert "not 10 from byte 16 on" in failures[3].message and "at most" in failures[6].message
+    # Without memory, and with half a place.
+    (response,) = ask(client, {"call": echo}, [{"places": [0, 1]}])
+    assert "the call names none" in response.failures[0].message
+    for opened, requests in (({"memory": handle(memory)}, [{"places": [16, 9, 16]}]), ({"memory": "shm://x"}, [])):
+        with pytest.raises(Exception, match=r"places are pairs|a handle is"):
+            ask(client, {"call": echo} | opened, requests)
+
+
+def test_memory_that_its_owner_changes_and_empties_harms_nobody(client, echo):
+    """While the server reads it. Its pages can be given back, and are zeros then; that is no SIGBUS."""
+    size, count = 1 << 20, 1000
+    fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    seal(fd)
+    with mmap.mmap(fd, size) as view:
+        view[:16] = SECRET
+
+        def requests() -> Iterator[dict[str, Any]]:
+            for number in range(count):
+                view[4096:] = (b'"x"' if number % 2 else b'"y"') * ((size - 4096) // 3)
+                if number % 10 == 9:
+                    assert ctypes.CDLL(None).fallocate(fd, PUNCH_HOLE, ctypes.c_long(4096), ctypes.c_long(size)) == 0
+                yield {"places": [4096 + 3 * number, 3]}
+
+        responses = ask(client, {"call": echo, "memory": handle(fd)}, requests())
+    os.close(fd)
+    results = [result for response in responses for result in response.results]
+    assert len(results) == count
+    assert set(results) <= {b'"x"', b'"y"', b""}
+    assert {failure.error for response in responses for failure in response.failures} <= {"InvalidDocument"}
+    assert client.execute("shm", "f", 5) == 5
+
+
+def arenas(pid: int) -> int:
+    return Path(f"/proc/{pid}/maps").read_text().count("memfd:pexec ")
+
+
+def test_nothing_is_left_behind(serve):
+    process, address = serve()
+    with Client(address) as client:
+        client.deploy("shm", px.Plugin("const f = x => x"))
+        descriptors = set(os.listdir("/proc/self/fd"))
+        results = client.stream("shm", "f", itertools.count(), shared=True)
+        next(results)
+        assert (arenas(os.getpid()), arenas(process.popen.pid)) == (1, 1)
+        results.close()
+        assert arenas(os.getpid()) == 0
+        client.execute("shm", "f", 5, shared=True)
+        with pytest.raises(px.InvalidDocument):
+            client.execute("shm", "f", b"{", shared=True)
+        with pytest.raises(ServiceError):
+            client.execute("shm", "nope", b"{", shared=True)
+        assert set(os.listdir("/proc/self/fd")) == descriptors
+        while client.stats().calls or arenas(process.popen.pid):
+            pass
+
+
+def test_what_a_killed_client_had_is_gone(serve):
+    process, address = serve()
+    with Client(address) as client:
+        client.deploy("shm", px.Plugin("const f = x => x"))
+        code = (
+            "import itertools, os, signal, sys; from parallel_exec.service import Client\n"
+            "for result in Client(sys.argv[1]).stream('shm', 'f', itertools.count(), shared=True):\n"
+            "    if result.document == 100: os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        subprocess.run([sys.executable, "-c", code, address], check=False)
+        while client.stats().calls or arenas(process.popen.pid):
+            pass
+
+
+def test_a_document_larger_than_the_arena_is_sent_as_bytes(address):
     with Client(address) as client:
         client.deploy("large", px.Plugin("const f = x => x.length"))
         large = b'"' + b"x" * (20 << 20) + b'"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 from typing import Any
 
@@ -42,6 +43,14 @@ def test_without_order_nobody_waits_for_a_slow_document(client, name, shared):
     results = list(client.stream(name, "wait", documents, ordered=False, shared=shared))
     assert sorted((result.document, result.value) for result in results) == list(enumerate(documents))
     assert results[0].document != 0
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_small_and_large_documents_keep_their_order(client, name, shared):
+    chance = random.Random(3)
+    documents = [b"%d" % number + b" " * chance.choice([0, 100, 4000, 5000, 300_000]) for number in range(300)]
+    results = [result.value for result in client.stream(name, "double", documents, shared=shared)]
+    assert results == list(range(0, 600, 2))
 
 
 def test_a_document_that_fails_is_one_result(client, name):
