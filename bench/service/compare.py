@@ -5,7 +5,8 @@
 
 All in turn, round by round in another order, on the same documents, with the answers compared. The server is a process
 of its own with as many workers as the pool here; this process is the client, so that client, server and workers share
-the machine's CPUs. Ratios of the medians of one run count.
+the machine's CPUs. What counts is the median of the ratios to `Pool.map` in the same round, and the CPU time that each
+process spends on a document, which neighbours on the machine change least.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -33,7 +34,8 @@ from parallel_exec.bench.machine import describe_machine, describe_versions
 from parallel_exec.service import Client
 
 TINY = px.Plugin("function identity(d) { return d }", name="identity.js")
-Runner = Callable[[], Iterator[bytes]]
+# What to run, and whose CPU time counts: process ids of client, server and workers.
+Runner = tuple[Callable[[], Iterator[bytes]], dict[str, list[int]]]
 
 
 def serve(workers: int, address: str) -> tuple[subprocess.Popen[str], str]:
@@ -43,24 +45,45 @@ def serve(workers: int, address: str) -> tuple[subprocess.Popen[str], str]:
     return server, server.stdout.readline().split()[-1]
 
 
-def measure(runners: dict[str, Runner], expected: list[bytes], rounds: int) -> dict[str, float]:
-    """Return the median of each runner's documents per second."""
-    samples: dict[str, list[float]] = {name: [] for name in runners}
+def cpu_s(pids: list[int]) -> float:
+    """Return the CPU time that processes have spent, with all their threads, also those that have ended."""
+    total = 0.0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def measure(runners: dict[str, Runner], expected: list[bytes], rounds: int) -> dict[str, dict[str, float]]:
+    """Return each runner's documents per second, what part of Pool.map's they are, and CPU per document in us."""
+    rates: dict[str, list[float]] = {name: [] for name in runners}
+    cpu: dict[str, list[list[float]]] = {name: [] for name in runners}
     order = list(runners)
     for number in range(rounds + 1):
         random.shuffle(order)
         for name in order:
+            run, parts = runners[name]
+            before = [cpu_s(pids) for pids in parts.values()]
             start = time.perf_counter()
-            got = list(runners[name]())
+            got = list(run())
             taken = time.perf_counter() - start
+            after = [cpu_s(pids) for pids in parts.values()]
             if got != expected:
                 sys.exit(f"{name}: wrong answers")
             if number:  # the first round warms up
-                samples[name].append(len(expected) / taken)
-    return {name: median(rates) for name, rates in samples.items()}
+                rates[name].append(len(expected) / taken)
+                cpu[name].append(
+                    [(end - begin) * 1e6 / len(expected) for begin, end in zip(before, after, strict=True)]
+                )
+    found = {}
+    for name, (_, parts) in runners.items():
+        ratios = [ours / theirs for ours, theirs in zip(rates[name], rates["Pool.map"], strict=True)]
+        found[name] = {"per second": median(rates[name]), "of Pool.map": median(ratios)}
+        found[name] |= {part: mean(column) for part, column in zip(parts, zip(*cpu[name], strict=True), strict=True)}
+    return found
 
 
-def compare(workers: int, count: int, rounds: int, windows: list[int]) -> dict[str, dict[str, float]]:
+def compare(workers: int, count: int, rounds: int, windows: list[int]) -> dict[str, dict[str, dict[str, float]]]:
     track = px.Plugin.from_file(plugin_path())
     distinct = work.track_documents(64)
     tracks = [distinct[number % 64] for number in range(count)]
@@ -78,20 +101,29 @@ def compare(workers: int, count: int, rounds: int, windows: list[int]) -> dict[s
                         client.deploy(function, plugin)
                     local = plugin.function(function, output="bytes")
                     expected = list(pool.map(local, documents))
-                    runners: dict[str, Runner] = {"Pool.map": lambda: pool.map(local, documents)}  # noqa: B023
+                    pids = [worker.pid for worker in pool.stats().workers if worker.pid]
+                    parts = {"client": [os.getpid()], "workers": pids}
+                    runners: dict[str, Runner] = {"Pool.map": (lambda: pool.map(local, documents), parts)}  # noqa: B023
 
-                    def through(client: Client, **options: Any) -> Runner:
-                        results = client.stream
-                        return lambda: (
-                            each.value
-                            for each in results(function, function, documents, output="bytes", **options)  # noqa: B023
-                        )
+                    def through(number: int, **options: Any) -> Runner:
+                        results = (tcp, unix)[number].stream
+                        parts = {
+                            "client": [os.getpid()],
+                            "server": [servers[number][0].pid],
+                            "workers": [pid for pid, _ in (tcp, unix)[number].stats().workers],
+                        }
+                        return (
+                            lambda: (
+                                each.value
+                                for each in results(function, function, documents, output="bytes", **options)  # noqa: B023
+                            )
+                        ), parts
 
-                    runners["stream, bytes, TCP"] = through(tcp)
-                    runners["stream, bytes, unix"] = through(unix)
+                    runners["stream, bytes, TCP"] = through(0)
+                    runners["stream, bytes, unix"] = through(1)
                     for window in windows:
-                        runners[f"stream, shm, TCP, window {window}"] = through(tcp, shared=True, window=window)
-                    runners["stream, shm, unix"] = through(unix, shared=True)
+                        runners[f"stream, shm, TCP, window {window}"] = through(0, shared=True, window=window)
+                    runners["stream, shm, unix"] = through(1, shared=True)
                     found[name] = measure(runners, expected, rounds)
         finally:
             for server, _ in servers:
@@ -112,9 +144,10 @@ def main() -> None:
     windows = [int(window) for window in arguments.windows.split(",")]
     found = compare(arguments.workers, arguments.documents, arguments.rounds, windows)
     for name, figures in found.items():
-        print(f"\n{name}, documents per second")
-        for what, figure in figures.items():
-            print(f"  {what:40} {figure:10,.0f} {figure / figures['Pool.map']:8.2f} of Pool.map")
+        print(f"\n{name}: documents per second, their part of Pool.map's, and microseconds of CPU per document")
+        for what, row in figures.items():
+            spent = ", ".join(f"{part} {row[part]:.0f}" for part in ("client", "server", "workers") if part in row)
+            print(f"  {what:30} {row['per second']:9,.0f} {row['of Pool.map']:6.2f}   {spent}")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(found, indent=2) + "\n")
 

@@ -106,6 +106,21 @@ def test_closing_stops_what_runs_and_the_thread(tools: Any) -> None:
         pass
 
 
+@BACKENDS
+@pytest.mark.parametrize("copy", [True, False])
+def test_documents_that_are_not_copied(tools: Any, backend: Backend, copy: bool) -> None:
+    there = threading.Event()
+    buffer = bytearray(b"[1]")
+    with Pool(1, backend=backend) as pool:
+        feed = pool.feed(tools.function("double"), notify=there.set, copy=copy)
+        with pool.feed(tools.function("spin"), notify=lambda: None) as busy:
+            busy.put([0] * 20)
+            feed.put([memoryview(buffer)[1:2]])
+            buffer[1:2] = b"2"  # before its turn
+        assert fetch(feed, there, 1)[0].value == (2 if copy else 4)
+        feed.close()
+
+
 def test_versions_and_refusals(tools: Any) -> None:
     there = threading.Event()
     with Pool(1) as pool:
