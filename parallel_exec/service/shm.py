@@ -19,7 +19,6 @@ import mmap
 import os
 import re
 import secrets
-import stat
 from types import TracebackType
 from typing import Self
 
@@ -52,21 +51,13 @@ def open_arena(handle: str, most: int = ARENA_BYTES) -> memoryview:
         raise InvalidDocument(f"a handle is {SCHEME}PID/FD/SECRET, the last of 32 hex digits; got {handle[:80]!r}")
     pid, number, secret = found.groups()
     try:
-        # As a path first: to open a pipe or a device in earnest may wait, or do something.
-        path = os.open(f"/proc/{pid}/fd/{number}", os.O_PATH | os.O_CLOEXEC)
-        try:
-            _check(path, most)
-            fd = os.open(f"/proc/self/fd/{path}", os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.close(path)
+        fd = _open_memory(f"/proc/{pid}/fd/{number}")
     except OSError as error:
         raise InvalidDocument(f"the shared memory {handle} cannot be opened: {error.strerror}") from None
     try:
-        if not _seals(fd) & fcntl.F_SEAL_SHRINK:
-            raise InvalidDocument(f"{handle} is not sealed against being cut short")
-        view = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
-    except (OSError, ValueError) as error:
-        raise InvalidDocument(f"the shared memory {handle} cannot be mapped: {error}") from None
+        view = memoryview(mmap.mmap(fd, _size(fd, most), access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise InvalidDocument(f"the shared memory {handle} cannot be mapped: {error.strerror}") from None
     finally:
         os.close(fd)
     if not hmac.compare_digest(bytes(view[:_SECRET_BYTES]), bytes.fromhex(secret)):
@@ -74,24 +65,31 @@ def open_arena(handle: str, most: int = ARENA_BYTES) -> memoryview:
     return view
 
 
-def _check(fd: int, most: int) -> None:
+def _open_memory(path: str) -> int:
+    # As a path first: to open a pipe, a device or a file of who knows what file system may wait, or do something.
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:"):
+            raise InvalidDocument("what the handle names is no memory (memfd)")
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+
+
+def _size(fd: int, most: int) -> int:
+    """Return the size of memory that can be mapped."""
+    if not fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+        raise InvalidDocument("the shared memory is not sealed against being cut short")
     found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
-        raise InvalidDocument("what the handle names is no memory")
     if found.st_uid != os.geteuid():
         raise InvalidDocument("the shared memory must belong to the server's user")
-    if found.st_size > _ALIGN + most:
-        raise InvalidDocument(f"the shared memory has {found.st_size} bytes; at most {_ALIGN + most} are taken")
+    if not _SECRET_BYTES <= found.st_size <= _ALIGN + most:
+        bounds = f"{_SECRET_BYTES} to {_ALIGN + most} are taken"
+        raise InvalidDocument(f"the shared memory has {found.st_size} bytes; {bounds}")
     # Of huge pages there may be none when one is touched first: SIGBUS.
     if os.fstatvfs(fd).f_bsize != mmap.PAGESIZE:
         raise InvalidDocument("the shared memory is not of ordinary pages")
-
-
-def _seals(fd: int) -> int:
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError:  # no memory, but a file
-        return 0
+    return found.st_size
 
 
 def document_at(arena: memoryview, offset: int, length: int, most: int) -> memoryview:

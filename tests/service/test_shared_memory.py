@@ -92,7 +92,7 @@ def test_memory_that_is_refused(memory):
     refused(handle(memory, pid=2**31), "cannot be opened: No such file")
     refused(handle(987654321), "cannot be opened: No such file")
     os.ftruncate(memory, 64 + 1001)
-    refused(handle(memory), "has 1065 bytes; at most 1064 are taken")
+    refused(handle(memory), "has 1065 bytes; 16 to 1064 are taken")
     if os.geteuid() == 0:
         os.fchown(memory, 12345, 12345)
         refused(handle(memory), "must belong to the server's user")
@@ -101,19 +101,15 @@ def test_memory_that_is_refused(memory):
 def test_what_is_no_memory_is_refused(tmp_path):
     (tmp_path / "file").write_bytes(SECRET + b"[1]")
     os.mkfifo(tmp_path / "pipe")
-    for path, flags, text in (
-        ("file", os.O_RDONLY, "not sealed"),
-        ("pipe", os.O_RDWR, "is no memory"),
-        (".", os.O_RDONLY, "is no memory"),
-    ):
+    for path, flags in (("file", os.O_RDONLY), ("pipe", os.O_RDWR), (".", os.O_RDONLY)):
         fd = os.open(tmp_path / path, flags)
-        refused(handle(fd), f"{text}|not of ordinary pages", most=1 << 30)
+        refused(handle(fd), "is no memory")
         os.close(fd)
     with open("/dev/zero", "rb") as device:
         refused(handle(device.fileno()), "is no memory")
     empty = os.memfd_create("test", os.MFD_ALLOW_SEALING)
     seal(empty)
-    refused(handle(empty), "cannot be mapped")
+    refused(handle(empty), "has 0 bytes")
     os.close(empty)
 
 
@@ -123,8 +119,9 @@ def test_huge_pages_are_refused():
         fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
     except OSError as error:
         pytest.skip(f"no memory of huge pages: {error}")
+    os.ftruncate(fd, 1 << 30)
     seal(fd)
-    refused(handle(fd), "not of ordinary pages")
+    refused(handle(fd), "not of ordinary pages", most=1 << 30)
     os.close(fd)
 
 
