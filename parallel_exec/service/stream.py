@@ -32,11 +32,10 @@ MOST_BYTES = 24 << 20
 # Bytes of outcomes in a response, unless a single one is larger.
 RESPONSE_BYTES = 1 << 20
 
-# With so many documents in flight, outcomes wait for others, a part of those in flight, but no longer than this: a
-# response costs client and server some 150 us, as much as a small job.
-MANY = 16
-SHARE = 4
-LINGER_S = 0.003
+# With more documents than the first ones in flight, outcomes wait for others, until there are those of a part of them,
+# but no longer than this: a response costs client and server some 200 us each, as much as a job.
+PART = 2
+LINGER_S = 0.01
 
 Context = Any  # grpc.aio.ServicerContext, which has no types
 
@@ -133,7 +132,7 @@ class Stream:
     async def _answer(self, context: Context) -> None:
         while True:
             if self._feed.has_results:
-                if len(self._sizes) >= MANY and not self._exhausted:
+                if len(self._sizes) > FIRST_DOCUMENTS and not self._exhausted:
                     await self._linger()
                 response = self._response()
                 await context.write(response)
@@ -149,7 +148,7 @@ class Stream:
     async def _linger(self) -> None:
         """Wait until there are many outcomes, or a little."""
         held = len(self._sizes)
-        fewer = held - held // SHARE
+        fewer = held - held // PART
         timer = self._loop.call_later(LINGER_S, self._something.set)
         await self._sleep(fewer, lambda: self._exhausted or self._feed.running <= fewer)
         timer.cancel()
