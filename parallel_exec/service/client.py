@@ -18,9 +18,9 @@ from ..pool.mapping import Errors
 from ..wasm_plugin import WasmPlugin
 from . import messages, wire
 from .auth import bearer
-from .client_stream import run_stream
+from .client_stream import ARENA_BYTES, run_stream
 from .failures import ServiceError, from_call
-from .shm import Arena
+from .shm import Arena, Arenas
 from .values import Deployed, Result, ServiceStats
 
 
@@ -72,6 +72,7 @@ class Client:
             self._channel = grpc.secure_channel(address, credentials, options)
         self._metadata = (bearer(token),) if token else ()
         self._timeout_s = timeout_s
+        self._arenas = Arenas(ARENA_BYTES)
 
     def deploy(self, name: str, plugin: Plugin | WasmPlugin) -> Deployed:
         """Deploy a plugin under a name that is free.
@@ -229,7 +230,7 @@ class Client:
             opened,
             contents,
             window=window,
-            shared=shared,
+            arenas=self._arenas if shared else None,
             raises=errors == "raise",
             value=partial(_value, input=input, output=output),
         )
@@ -237,6 +238,7 @@ class Client:
     def close(self) -> None:
         """Close the connection; calls that run end with a `ServiceError`."""
         self._channel.close()
+        self._arenas.close()
 
     def __enter__(self) -> Self:
         return self

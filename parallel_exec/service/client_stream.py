@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import grpc
@@ -22,7 +23,7 @@ import grpc
 from . import messages
 from .failures import from_call, from_message
 from .received import SMALL, serialize_documents
-from .shm import Arena
+from .shm import Arena, Arenas
 from .values import Result
 
 # What goes into one request, unless a single document is larger.
@@ -43,7 +44,7 @@ def run_stream(
     contents: Iterator[Content],
     *,
     window: int,
-    shared: bool,
+    arenas: Arenas | None,
     raises: bool,
     value: Callable[[bytes], Any],
 ) -> Iterator[Result]:
@@ -54,30 +55,33 @@ def run_stream(
         opened: the StreamOpen message.
         contents: the documents' bytes.
         window: most documents drawn and not yet yielded.
-        shared: whether to send them through shared memory.
+        arenas: shared memory to send them through; None to send their bytes.
         raises: whether a document's error is raised, or yielded as a value.
         value: makes a value of a result's bytes.
     """
-    feeder = _Feeder(contents, window, Arena(ARENA_BYTES) if shared else None)
-    call = start(feeder.requests(opened))
-    try:
-        for response in call:
-            feeder.ended(response.documents)
-            failed = {failure.document: from_message(failure) for failure in response.failures}
-            for document, version, content in zip(response.documents, response.versions, response.results, strict=True):
-                if document not in failed:
-                    yield Result(document, version, value(content))
-                elif raises:
-                    raise failed[document]
-                else:
-                    yield Result(document, version, failed[document])
-        if feeder.error is not None:
-            raise feeder.error
-    except grpc.RpcError as error:
-        raise from_call(error) from None
-    finally:
-        feeder.stop()
-        call.cancel()
+    with arenas.lend() if arenas is not None else nullcontext() as arena:
+        feeder = _Feeder(contents, window, arena)
+        call = start(feeder.requests(opened))
+        try:
+            for response in call:
+                feeder.ended(response.documents)
+                failed = {failure.document: from_message(failure) for failure in response.failures}
+                for document, version, content in zip(
+                    response.documents, response.versions, response.results, strict=True
+                ):
+                    if document not in failed:
+                        yield Result(document, version, value(content))
+                    elif raises:
+                        raise failed[document]
+                    else:
+                        yield Result(document, version, failed[document])
+            if feeder.error is not None:
+                raise feeder.error
+        except grpc.RpcError as error:
+            raise from_call(error) from None
+        finally:
+            feeder.stop()
+            call.cancel()
 
 
 class _Feeder:
@@ -147,13 +151,11 @@ class _Feeder:
                 self._room.notify()
 
     def stop(self) -> None:
-        """Draw no more, and give the shared memory back."""
+        """Draw no more, and use the shared memory no more."""
         with self._lock:
             self._stopped = True
             self._room.notify()
             self._news.notify()
-            if self._arena is not None:
-                self._arena.close()
 
     def _may_draw(self, share: int = 1) -> bool:
         """Whether there is room for more documents; with 2, whether half of the room is free."""

@@ -132,7 +132,7 @@ class Stream:
     async def _answer(self, context: Context) -> None:
         while True:
             if self._feed.has_results:
-                if len(self._sizes) > FIRST_DOCUMENTS and not self._exhausted:
+                if len(self._sizes) > FIRST_DOCUMENTS:
                     await self._linger()
                 response = self._response()
                 await context.write(response)
@@ -150,7 +150,7 @@ class Stream:
         held = len(self._sizes)
         fewer = held - held // PART
         timer = self._loop.call_later(LINGER_S, self._something.set)
-        await self._sleep(fewer, lambda: self._exhausted or self._feed.running <= fewer)
+        await self._sleep(fewer, lambda: self._feed.running <= fewer)
         timer.cancel()
 
     async def _sleep(self, fewer: int, there: Callable[[], bool]) -> None:

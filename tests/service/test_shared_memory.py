@@ -19,7 +19,7 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.service import Client, ServiceError, messages
-from parallel_exec.service.shm import SCHEME, Arena, document_at, open_arena
+from parallel_exec.service.shm import SCHEME, Arena, Arenas, document_at, open_arena
 
 SECRET = bytes(range(16))
 HEX = SECRET.hex()
@@ -257,24 +257,56 @@ def arenas(pid: int) -> int:
     return Path(f"/proc/{pid}/maps").read_text().count("memfd:pexec ")
 
 
+def test_an_arena_is_kept_if_nothing_in_it_is_needed():
+    arenas = Arenas(1000)
+    with arenas.lend() as first, arenas.lend() as second:
+        assert first is not second
+        offset = first.put(b"1")
+    with arenas.lend() as third:
+        assert third is second
+        with pytest.raises(ValueError, match="closed"):
+            first.put(b"1")  # it was given back with something in it
+        assert offset == third.put(b"1")
+        third.free(offset)
+    arenas.close()
+    with arenas.lend() as fourth:
+        assert fourth is not third
+    with pytest.raises(ValueError, match="closed"):
+        fourth.put(b"1")
+
+
 def test_nothing_is_left_behind(serve):
     process, address = serve()
+    descriptors = set(os.listdir("/proc/self/fd"))
     with Client(address) as client:
         client.deploy("shm", px.Plugin("const f = x => x"))
-        descriptors = set(os.listdir("/proc/self/fd"))
         results = client.stream("shm", "f", itertools.count(), shared=True)
         next(results)
         assert (arenas(os.getpid()), arenas(process.popen.pid)) == (1, 1)
         results.close()
-        assert arenas(os.getpid()) == 0
+        for _ in range(3):
+            assert sum(1 for _ in client.stream("shm", "f", range(100), shared=True)) == 100
         client.execute("shm", "f", 5, shared=True)
         with pytest.raises(px.InvalidDocument):
             client.execute("shm", "f", b"{", shared=True)
         with pytest.raises(ServiceError):
             client.execute("shm", "nope", b"{", shared=True)
-        assert set(os.listdir("/proc/self/fd")) == descriptors
+        assert arenas(os.getpid()) == 1  # for the next stream
         while client.stats().calls or arenas(process.popen.pid):
             pass
+        late = client.stream("shm", "f", [1], shared=True)
+    with pytest.raises(ValueError, match="(?i)channel closed|closed channel"):
+        next(late)
+    assert arenas(os.getpid()) == 0
+    memory = [name for name in set(os.listdir("/proc/self/fd")) - descriptors if "memfd" in link(name)]
+    assert not memory
+
+
+def link(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return ""
 
 
 def test_what_a_killed_client_had_is_gone(serve):
