@@ -54,6 +54,14 @@ def cpu_s(pids: list[int]) -> float:
     return total
 
 
+def worker_pids(client: Client) -> list[int]:
+    """Return the server's workers, once all of them have been forked."""
+    while True:
+        pids = [pid for pid, _ in client.stats().workers]
+        if all(pids):
+            return pids
+
+
 def measure(runners: dict[str, Runner], expected: list[bytes], rounds: int) -> dict[str, dict[str, float]]:
     """Return each runner's documents per second, what part of Pool.map's they are, and CPU per document in us."""
     rates: dict[str, list[float]] = {name: [] for name in runners}
@@ -110,7 +118,7 @@ def compare(workers: int, count: int, rounds: int, windows: list[int]) -> dict[s
                         parts = {
                             "client": [os.getpid()],
                             "server": [servers[number][0].pid],
-                            "workers": [pid for pid, _ in (tcp, unix)[number].stats().workers],
+                            "workers": worker_pids((tcp, unix)[number]),
                         }
                         return (
                             lambda: (

@@ -295,7 +295,7 @@ def test_nothing_is_left_behind(serve):
         while client.stats().calls or arenas(process.popen.pid):
             pass
         late = client.stream("shm", "f", [1], shared=True)
-    with pytest.raises(ValueError, match="(?i)channel closed|closed channel"):
+    with pytest.raises(ValueError, match=r"(?i)channel closed|closed channel"):
         next(late)
     assert arenas(os.getpid()) == 0
     memory = [name for name in set(os.listdir("/proc/self/fd")) - descriptors if "memfd" in link(name)]
