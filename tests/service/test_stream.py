@@ -16,6 +16,7 @@ SOURCE = """
 function double(x) { return 2 * x }
 function odd(x) { if (x % 2) throw new TypeError("odd " + x); return x }
 function wait(n) { let x = 0; for (let i = 0; i < n; i++) x = (x + i) % 7; return n }
+function wait_or_spin(n) { return n ? wait(n) : spin() }
 function spin(x) { for (;;) ; }
 function long(x) { return "x".repeat(1e6) }
 """
@@ -88,6 +89,14 @@ def test_a_result_comes_while_the_next_document_is_not_there(client, name):
         values.append(result.value)
         answered.set()
     assert values == [2, 4]
+
+
+def test_a_result_waits_for_others_but_not_for_slow_ones(client, name):
+    before = client.stats().failures.get("JobTimeout", 0)
+    results = client.stream(name, "wait_or_spin", [*[50_000] * 100, *[0] * 40])
+    assert [next(results).value for _ in range(100)] == [50_000] * 100  # too long to travel together
+    assert client.stats().failures.get("JobTimeout", 0) == before  # the others run
+    results.close()
 
 
 def test_an_iterable_that_fails_ends_the_stream_after_what_it_gave(client, name):
