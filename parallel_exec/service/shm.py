@@ -25,14 +25,15 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from ..errors import InvalidDocument
+from ..errors import InvalidDocument, PexecError
 
 SCHEME = "shm://"
 _HANDLE = re.compile(rf"{SCHEME}([1-9][0-9]{{0,9}})/([0-9]{{1,9}})/([0-9a-f]{{32}})")
 _SECRET_BYTES = 16
 # Documents begin where the processor copies best, a cache line.
 _ALIGN = 64
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+# Elsewhere than on Linux there is no memory that can be sealed.
+_IS_THERE = hasattr(os, "memfd_create")
 
 # Most bytes of an arena, unless a single document may be larger.
 ARENA_BYTES = 64 << 20
@@ -50,6 +51,8 @@ def open_arena(handle: str, most: int = ARENA_BYTES) -> memoryview:
             being cut short, or is too large; or the secret is not in it.
     """
     found = _HANDLE.fullmatch(handle)
+    if not _IS_THERE:
+        raise InvalidDocument("documents in shared memory need a server on Linux")
     if found is None:
         raise InvalidDocument(f"a handle is {SCHEME}PID/FD/SECRET, the last of 32 hex digits; got {handle[:80]!r}")
     pid, number, secret = found.groups()
@@ -121,7 +124,7 @@ class Arena:
         size: bytes for documents.
 
     Raises:
-        OSError: there is no shared memory. PexecError: this system has none of this kind.
+        OSError: there is no shared memory. PexecError: this is not Linux.
 
     >>> with Arena(1 << 16) as arena:
     ...     offset = arena.put(b"[1, 2]")
@@ -130,13 +133,15 @@ class Arena:
     """
 
     def __init__(self, size: int) -> None:
+        if not _IS_THERE:
+            raise PexecError("documents in shared memory need Linux; send them as bytes")
         self.size = size
         self._end = _ALIGN + size
         self._used: list[tuple[int, int]] = []  # where what is needed begins and ends, in order
         self._fd = os.memfd_create("pexec", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self._fd, self._end)
-            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, _SEALS)
+            fcntl.fcntl(self._fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
             self._map = mmap.mmap(self._fd, self._end)
         except BaseException:
             os.close(self._fd)
