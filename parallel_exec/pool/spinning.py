@@ -83,11 +83,11 @@ class Spinner:
             return
         with self._taking:
             self._look(future, time.monotonic() + SPIN_S)
-        if future.done():
-            self._weight = max(self._weight - 1, 0)
-        else:
+        if self._duty.is_pending(future):
             self._weight = min(self._weight + 2, MOST_WEIGHT)
             self._pause = 1 << self._weight
+        else:
+            self._weight = max(self._weight - 1, 0)
 
     def leave(self, future: JobFuture) -> None:
         """Have the future's job, if it has not ended, ended by the collector."""
@@ -103,7 +103,7 @@ class Spinner:
             for ring in rings:
                 ring.wake()
             # The time counts also while something is unread: of a worker that cannot be trusted nothing is taken.
-            while complete and not future.done() and time.monotonic() < until:
+            while complete and self._duty.is_pending(future) and time.monotonic() < until:
                 if any(ring.unread for ring in rings):
                     complete = self._take()
             # All of them: those that are not looked at any more have to ring the collector.
