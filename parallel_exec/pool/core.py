@@ -32,7 +32,7 @@ from .deployment import DeployedFunction, Deployments
 from .duty import Duty
 from .events import Events
 from .job import Job, Target
-from .messages import REVOKED, Entry, end_jobs
+from .messages import REVOKED, Entry, end_jobs, is_plain
 from .poller import Poller
 from .processes import Worker, WorkerState
 from .publisher import Publisher
@@ -114,7 +114,7 @@ class Core:
                 self.duty,
             )
             self._spinner = Spinner(
-                self._lock, self._taking, self._collect, self._scheduler, self._workers, self.duty, self._wakeup
+                self._lock, self._taking, self._collect_plain, self._scheduler, self._workers, self.duty, self._wakeup
             )
             self._supervisor.start_zygote()
             Engine.shared()  # compiles it, the first time on a machine, while the zygote starts up
@@ -239,6 +239,7 @@ class Core:
         """In a fork of the pool's process: close the copies of its descriptors, which must not outlive the pool."""
         self._foreign = True
         self._lock = threading.Lock()
+        self._taking.acquire(blocking=False)  # so that nobody looks for a result: other locks may be taken for good
         self._closed = True
         self._supervisor.forget()
         self._publisher.close()
@@ -327,11 +328,33 @@ class Core:
     def _collect(self) -> None:
         """Take what results there are, hand over what waits, and end jobs."""
         with self._lock:
-            for worker in list(self._workers.values()):
-                if worker.block.results.unread:
-                    self._take(worker)
+            self._take_all()
             failures = self._settle()
         self._end(failures)
+
+    def _collect_plain(self, plain: threading.RLock) -> bool:
+        """Take what results there are, and end jobs unless that runs code of the user's (spinning.py).
+
+        Args:
+            plain: held by whoever gives a future its first callback.
+
+        Returns:
+            False if there is more to do.
+        """
+        with self._lock:
+            self._take_all()
+            waiting, _ = self._scheduler.counts
+            over = not (waiting or self._closing or self._scheduler.spent() is not None)
+        with plain:
+            if not all(is_plain(jobs, entries) for jobs, entries, _, _ in self._done):
+                return False
+            self._end_done()
+        return over
+
+    def _take_all(self) -> None:
+        for worker in list(self._workers.values()):
+            if worker.block.results.unread:
+                self._take(worker)
 
     def _take(self, worker: Worker) -> None:
         """Count out what a worker has ended."""
@@ -384,10 +407,7 @@ class Core:
 
     def _end(self, failures: Sequence[Failure]) -> None:
         """End the jobs that are done. Callbacks of their futures run here, and may use the pool: without the lock."""
-        while self._done:
-            jobs, entries, payload, tally = self._done[0]
-            end_jobs(jobs, entries, payload, tally.failed)
-            self._done.popleft()
+        self._end_done()
         for job, error in failures:
             if error is None:
                 job.cancel()
@@ -397,6 +417,12 @@ class Core:
             job.fail(error)
         if self.events.waiting:
             self.events.deliver()
+
+    def _end_done(self) -> None:
+        while self._done:
+            jobs, entries, payload, tally = self._done[0]
+            end_jobs(jobs, entries, payload, tally.failed)
+            self._done.popleft()
 
     def _close(self) -> None:
         """Leave nothing behind."""

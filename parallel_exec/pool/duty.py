@@ -112,6 +112,12 @@ class Duty:
         """Whether one job, which belongs to no map, is all there is to do."""
         return not self._maps and len(self._outsiders) == 1 and future in self._outsiders and not self.interrupted
 
+    def is_pending(self, future: Future[Any]) -> bool:
+        """Whether a job that belongs to no map has not ended. Unlike `Future.done` this takes no lock, which a Ctrl-C
+        can leave taken (README: interrupted hand-over).
+        """
+        return future in self._outsiders
+
     def is_mine(self) -> bool:
         """Whether this thread is the one that collects, and so in a callback of a future."""
         return self._collects == threading.get_ident()

@@ -122,6 +122,7 @@ class Job:
         sink: the map that a job belongs to, which is told when it ends.
         attempts: how often it may have been begun.
         claimed: whether it has been handed to a worker, from when on it cannot be cancelled.
+        unwanted: whether nobody reads its result, so that it is not run again should its worker die.
         ended: whether `result` returns at once.
         queued_ns: when it was given to the pool, by the monotonic clock.
     """
@@ -142,6 +143,7 @@ class Job:
         "sink",
         "size",
         "target",
+        "unwanted",
     )
 
     def __init__(
@@ -164,26 +166,31 @@ class Job:
         self.sink = sink
         self.attempts = 1
         self.queued_ns = 0
-        self.claimed = self.dropped = self.ended = False
+        self.claimed = self.dropped = self.unwanted = self.ended = False
         self._value: tuple[int, bytes] = NOTHING
         self._error: BaseException | None = None
 
     def claim(self) -> bool:
-        """Called when the job is handed to a worker. False: it has been cancelled or stopped, drop it."""
+        """Called when the job is handed to a worker. False: it has been cancelled or stopped, or is to run
+        again and unwanted; drop it.
+        """
         if not self.claimed:
             future = self.future
             self.claimed = (
                 # Running: an exception hit between the second of these and the assignment.
                 not self.dropped if future is None else future.running() or future.set_running_or_notify_cancel()
             )
-        return self.claimed and not self.ended
+        return self.claimed and not self.ended and not self.unwanted
 
     def cancel(self) -> None:
-        """Cancel the job, if no worker has it, and tell those who wait for it."""
-        if self.claimed or self.ended:
+        """Cancel the job, if no worker has it, and tell those who wait for it; a map's that one has is `unwanted`."""
+        if self.ended:
+            return
+        future = self.future
+        if self.claimed:
+            self.unwanted = future is None
             return
         self.dropped = True
-        future = self.future
         if future is None:
             self._error = CancelledError()
             self._end()
@@ -199,7 +206,7 @@ class Job:
     def fail(self, error: BaseException) -> None:
         """End the job with an error, unless it has ended already."""
         future = self.future
-        if self.ended or not self.claim():
+        if self.ended or not (self.unwanted or self.claim()):
             return
         if isinstance(error, PexecError):
             error.at(plugin=self.target.plugin, function=self.target.function, document=self.index)

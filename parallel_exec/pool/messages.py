@@ -132,6 +132,14 @@ def end_jobs(
             job.fail(error)
 
 
+def is_plain(jobs: Sequence[Job | None], entries: Sequence[Entry]) -> bool:
+    """Whether `end_jobs` runs no code of the user's: no callbacks of futures, no handlers of logs."""
+    return all(
+        job is None or (job.future is not None and job.future.spinner is not None and not entry[2])
+        for job, entry in zip(jobs, entries, strict=True)
+    )
+
+
 def _log(records: bytes, job: Job) -> None:
     try:
         for level, text in orjson.loads(records):

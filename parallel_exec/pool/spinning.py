@@ -5,6 +5,9 @@ thread costs two of that. So the thread that asks for the result of a job which 
 a while, and takes the result from there; the collector sleeps on. Only one that is the pool's only job is waited for
 like that, by one thread.
 
+That thread may hold locks of its user's. So it runs none of the user's code, such as callbacks: reports of jobs that
+would are left to the collector, and so is whatever there is to do but to end a job.
+
 Where CPUs are scarce the worker may have to wait for the very CPU that this thread uses up. Looking in vain is
 therefore not repeated soon.
 """
@@ -14,11 +17,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any
 
 from .bell import Wakeup
 from .duty import Duty
+from .future import JobFuture
 from .job import Job
 from .processes import Worker
 from .scheduler import Scheduler
@@ -36,7 +38,8 @@ class Spinner:
     Args:
         lock: the pool's.
         taking: whoever takes results and ends jobs holds this.
-        collect: takes results and ends jobs; called with `taking` held.
+        collect: takes results and ends jobs, with `taking` held and, while it ends them, the lock that it is given;
+            False: it left something to the collector.
         scheduler: knows which workers have jobs.
         workers: of the pool, by their number.
         duty: knows whether there is anything else to do.
@@ -47,7 +50,7 @@ class Spinner:
         self,
         lock: threading.Lock,
         taking: threading.Lock,
-        collect: Callable[[], None],
+        collect: Callable[[threading.RLock], bool],
         scheduler: Scheduler[Job],
         workers: dict[int, Worker],
         duty: Duty,
@@ -60,51 +63,60 @@ class Spinner:
         self._workers = workers
         self._duty = duty
         self._wakeup = wakeup
+        # Held by whoever gives a future callbacks. Reentrant: a collection of garbage may run a finalizer that does.
+        self._plain = threading.RLock()
         self._weight = 0  # of looking in vain
         self._pause = 0  # how many results are left to the collector from now on
 
-    def wait(self, future: Future[Any], timeout: float | None) -> None:
+    def wait(self, future: JobFuture, timeout: float | None) -> None:
         """Wait for the result of a short job for some microseconds, if the job is all there is to do.
 
         Args:
             future: the job's.
-            timeout: seconds to wait at most.
+            timeout: seconds to wait at most; if they are few, the result is left to the collector.
         """
         # Not held up by a collector that is busy, with callbacks perhaps, nor by another thread that looks.
-        if not self._duty.is_alone(future) or self._taking.locked():
+        if not self._duty.is_alone(future) or self._taking.locked() or (timeout is not None and timeout < SPIN_S):
             return
-        if self._pause:
+        if self._pause > 0:
             self._pause -= 1
             return
         with self._taking:
-            self._look(future, time.monotonic() + (SPIN_S if timeout is None else min(timeout, SPIN_S)))
-        if future.done():
-            self._weight = max(self._weight - 1, 0)
-        else:
+            self._look(future, time.monotonic() + SPIN_S)
+        if self._duty.is_pending(future):
             self._weight = min(self._weight + 2, MOST_WEIGHT)
             self._pause = 1 << self._weight
+        else:
+            self._weight = max(self._weight - 1, 0)
 
-    def _look(self, future: Future[Any], until: float) -> None:
+    def leave(self, future: JobFuture) -> None:
+        """Have the future's job, if it has not ended, ended by the collector."""
+        with self._plain:
+            future.spinner = None
+
+    def _look(self, future: JobFuture, until: float) -> None:
         with self._lock:
             busy = [worker for worker in self._workers.values() if self._scheduler.is_busy(worker.id)]
             rings = [worker.block.results for worker in busy]
-        asleep = False  # whether workers ring the collector again
+        complete = True
         try:
             for ring in rings:
                 ring.wake()
-            while not future.done():
+            # The time counts also while something is unread: of a worker that cannot be trusted nothing is taken.
+            while complete and self._duty.is_pending(future) and time.monotonic() < until:
                 if any(ring.unread for ring in rings):
-                    self._take()
-                elif time.monotonic() > until:
-                    break
-            asleep = all(ring.doze() for ring in rings)
-        finally:
-            if not asleep:
+                    complete = self._take()
+            # All of them: those that are not looked at any more have to ring the collector.
+            asleep = [ring.doze() for ring in rings]
+            if not (complete and all(asleep)):
                 self._wakeup.ring()
+        except BaseException:
+            self._wakeup.ring()
+            raise
 
-    def _take(self) -> None:
+    def _take(self) -> bool:
         try:
-            self._collect()
+            return self._collect(self._plain)
         except BaseException:
             self._duty.torn()
             raise

@@ -143,7 +143,7 @@ class Supervisor:
     def condemn_all(self, fault: str) -> None:
         """Have all workers killed, through no fault of theirs, and begin with new ones."""
         for worker in self.workers.values():
-            worker.blameless = True
+            worker.blameless = worker.blameless or worker.state not in _DOOMED
             self.condemn(worker, fault)
 
     def next_due(self) -> float:
@@ -255,7 +255,7 @@ class Supervisor:
 
     def _worker_died(self, worker: Worker, how: str) -> None:
         self._take(worker)  # what it finished before it died is finished
-        crashed = worker.state not in (WorkerState.OVERDUE, WorkerState.RETIRED)
+        crashed = not worker.blameless and worker.state not in (WorkerState.OVERDUE, WorkerState.RETIRED)
         self._bury(worker, how)
         if crashed:
             self._scheduler.count_crash(time.monotonic())

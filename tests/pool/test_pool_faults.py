@@ -227,7 +227,8 @@ def test_an_interrupt_at_any_line_of_a_wait_for_a_short_job_loses_no_job(
     with Pool(1) as pool:
 
         def resume(pid: int, future: JobFuture, over: threading.Event) -> None:
-            tools.eventually(lambda: future.spinner is None or over.is_set(), "its result is wanted")
+            waited = pool._core._taking.locked
+            tools.eventually(lambda: waited() or future.spinner is None or over.is_set(), "its result is wanted")
             over.wait(0.005)  # by then it is looked for, unless the collector has something to do, which is right, too
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -255,3 +256,90 @@ def test_an_interrupt_at_any_line_of_a_wait_for_a_short_job_loses_no_job(
 
         assert interrupt_at_every_line(attempt, *files, most=200) > least
         assert list(pool.map(double, range(20))) == list(range(0, 40, 2))
+
+
+def test_callbacks_do_not_run_in_the_thread_that_waits_for_a_short_job(
+    tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold a lock that a callback takes, and a callback may shut the pool down."""
+    double = tools.function("double")
+    ran_in: list[threading.Thread] = []
+    with Pool(1) as pool:
+        pool.warm_up(double)
+        assert pool.submit(double, 3).result() == 6
+        tools.eventually(lambda: not (pool._core.duty._outsiders or pool._core._taking.locked()), "that is over")
+        pool._core.target(double).short = True
+        (pid,) = tools.running(pool)
+        os.kill(pid, signal.SIGSTOP)
+        future = pool.submit(double, 4)
+        called = threading.Event()
+
+        def callback(_: object) -> None:
+            ran_in.append(threading.current_thread())
+            called.set()
+
+        def resume() -> None:
+            tools.eventually(lambda: future.spinner is None or pool._core._taking.locked(), "its result is wanted")
+            os.kill(pid, signal.SIGCONT)
+
+        future.add_done_callback(callback)
+        go_on = threading.Thread(target=resume)
+        go_on.start()
+        with monkeypatch.context() as patched:
+            patched.setattr(spinning, "SPIN_S", 30.0)
+            assert future.result() == 8
+        go_on.join()
+        assert called.wait(30)
+    assert ran_in != [threading.current_thread()]
+
+
+def test_a_corrupt_ring_does_not_hold_up_the_thread_that_waits_for_a_short_job(tools: Any) -> None:
+    code = """
+import os, signal
+import parallel_exec as px
+double = px.Plugin("const double = x => 2 * x").function("double")
+with px.Pool(1) as pool:
+    pool.warm_up(double)
+    assert pool.submit(double, 3).result() == 6
+    while pool._core.duty._outsiders or pool._core._taking.locked():
+        pass
+    pool._core.target(double).short = True
+    (worker,) = pool._core._workers.values()
+    os.kill(worker.pid, signal.SIGSTOP)
+    future = pool.submit(double, 4)
+    worker.block.results._words[0] = 12345
+    try:
+        print(future.result())
+    except px.WorkerCrashed:
+        print("crashed")
+"""
+    program = tools.python(code)
+    try:
+        out, err = program.communicate(timeout=60)
+    finally:
+        program.kill()
+    assert out in {"8\n", "crashed\n"}, err
+
+
+def test_a_pool_that_is_interrupted_often_goes_on_without_the_jobs_of_maps_that_were_left(tools: Any) -> None:
+    endless = px.Plugin("function f() { for (;;); }").function("f")
+    double = tools.function("double")
+    with Pool(4, limits=px.Limits(time_s=60)) as pool:
+        duty, me = pool._core.duty, threading.get_ident()
+
+        def interrupt() -> None:
+            tools.eventually(
+                lambda: duty._collects == me and all(tools.running(pool).values()), "all run, and it waits"
+            )
+            os.kill(os.getpid(), signal.SIGINT)
+
+        for _ in range(3):  # twelve deaths in a row
+            pool.warm_up(double, timeout=30)
+            results = pool.map(endless, range(4))
+            ctrl_c = threading.Thread(target=interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                ctrl_c.start()
+                next(results)
+            ctrl_c.join()
+        assert pool.submit(double, 4).result() == 8
+        tools.eventually(lambda: pool._core._scheduler.idle, "nobody's job is run")
