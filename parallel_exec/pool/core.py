@@ -18,7 +18,6 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -32,14 +31,13 @@ from .deployment import DeployedFunction, Deployments
 from .duty import Duty
 from .events import Events
 from .job import Job, Target
-from .messages import REVOKED, Entry, end_jobs, is_plain
 from .poller import Poller
-from .processes import Worker, WorkerState
 from .publisher import Publisher
+from .reports import Reports
 from .ring import RingCorrupted
 from .scheduler import Scheduler
 from .spinning import Spinner
-from .stats import PoolStats, Tally
+from .stats import PoolStats
 from .stopping import Stops
 from .supervisor import Supervisor
 from .waiting import Waiting
@@ -79,8 +77,7 @@ class Core:
         self._lock = threading.Lock()
         self._scheduler: Scheduler[Job] = Scheduler(jobs_per_worker)
         self.events = events
-        self._changed = threading.Condition(self._lock)  # something else than results has been dealt with
-        self._done: deque[tuple[list[Job | None], list[Entry], bytes, Tally]] = deque()
+        self._reports = Reports(self._scheduler, lambda worker, fault: self._supervisor.condemn(worker, fault))
         self._taking = threading.Lock()  # of whoever takes results, ends jobs or buries workers; taken before the other
         self._closing = False
         self._aborting = False
@@ -98,14 +95,13 @@ class Core:
             opened.callback(self._publisher.close)
             self.deployments = Deployments(self._publisher, self._published, self._forget)
             self.target = self.deployments.target
-            self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._take, events)
+            self._supervisor = Supervisor(workers, retries, self._scheduler, self._poller, self._reports.take, events)
             opened.callback(self._supervisor.close)
             self._workers = self._supervisor.workers
-            self._stops = Stops(self._scheduler, self._supervisor, self._take, self.duty)
+            self._stops = Stops(self._scheduler, self._supervisor, self._reports.take, self.duty)
             self._waiting = Waiting(
                 self._taking,
                 self._lock,
-                self._changed,
                 self._poller,
                 self._scheduler,
                 self._supervisor,
@@ -163,14 +159,16 @@ class Core:
             WorkerCrashed: the pool has ended.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self.duty.attended(), self._changed:
+        with self.duty.attended() as dealt_with:
             while True:
-                self.check_open()
-                warm = [self._supervisor.warms(worker, targets) for worker in self._workers.values()]
+                dealt_with.clear()
+                with self._lock:
+                    self.check_open()
+                    warm = [self._supervisor.warms(worker, targets) for worker in self._workers.values()]
                 if all(warm):
                     return
                 left = None if deadline is None else deadline - time.monotonic()
-                if (left is not None and left <= 0) or not self._changed.wait(left):
+                if (left is not None and left <= 0) or not dealt_with.wait(left):
                     raise TimeoutError(f"the workers were not ready after {timeout:g} s")
 
     def knows(self, function: PluginFunction | DeployedFunction) -> bool:
@@ -328,7 +326,7 @@ class Core:
     def _collect(self) -> None:
         """Take what results there are, hand over what waits, and end jobs."""
         with self._lock:
-            self._take_all()
+            self._reports.take_all(self._workers)
             failures = self._settle()
         self._end(failures)
 
@@ -342,45 +340,14 @@ class Core:
             False if there is more to do.
         """
         with self._lock:
-            self._take_all()
+            self._reports.take_all(self._workers)
             waiting, _ = self._scheduler.counts
             over = not (waiting or self._closing or self._scheduler.spent() is not None)
         with plain:
-            if not all(is_plain(jobs, entries) for jobs, entries, _, _ in self._done):
+            if not self._reports.are_plain:
                 return False
-            self._end_done()
+            self._reports.end_jobs()
         return over
-
-    def _take_all(self) -> None:
-        for worker in list(self._workers.values()):
-            if worker.block.results.unread:
-                self._take(worker)
-
-    def _take(self, worker: Worker) -> None:
-        """Count out what a worker has ended."""
-        if worker.state is WorkerState.CONDEMNED:
-            return
-        taken, fault = worker.take_reports()
-        if fault:
-            self._supervisor.condemn(worker, f"it broke the protocol: {fault}")
-        if not taken:
-            return
-        worker.since = time.monotonic()
-        tally = worker.tally
-        for sequence, entries, payload in taken:
-            # In this order: an exception in between (Ctrl-C in a map's consumer) loses none of them.
-            jobs = self._scheduler.jobs(worker.id, sequence, len(entries))
-            self._done.append((jobs, entries, payload, tally))
-            self._scheduler.finished(worker.id, sequence, len(entries))
-            tally.bytes_out += len(payload)
-            for job, entry in zip(jobs, entries, strict=True):
-                if job is None:
-                    continue
-                if entry[0] == REVOKED:
-                    self._scheduler.requeue([job])  # nobody has it (README: taken back)
-                else:
-                    job.target.ran(entry[4])
-                    tally.add(job, entry)
 
     def _settle(self) -> list[Failure]:
         """Stop what is unwanted, hand over what waits, or end the pool; return the jobs that failed."""
@@ -407,7 +374,7 @@ class Core:
 
     def _end(self, failures: Sequence[Failure]) -> None:
         """End the jobs that are done. Callbacks of their futures run here, and may use the pool: without the lock."""
-        self._end_done()
+        self._reports.end_jobs()
         for job, error in failures:
             if error is None:
                 job.cancel()
@@ -418,17 +385,11 @@ class Core:
         if self.events.waiting:
             self.events.deliver()
 
-    def _end_done(self) -> None:
-        while self._done:
-            jobs, entries, payload, tally = self._done[0]
-            end_jobs(jobs, entries, payload, tally.failed)
-            self._done.popleft()
-
     def _close(self) -> None:
         """Leave nothing behind."""
         with self._taking, self._lock:
             self._closed = True
-            self._changed.notify_all()
+            self.duty.tell_attendants()
             self._supervisor.close()
             self._publisher.close()
             self._wakeup.close()

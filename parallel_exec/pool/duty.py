@@ -78,7 +78,7 @@ class Duty:
         self._maps: set[object] = set()
         self._claims: set[object] = set()
         self._waiting: set[object] = set()
-        self._attendants: set[object] = set()
+        self._attendants: set[threading.Event] = set()
         self._outsiders: set[object] = set()
 
     # The collector's side
@@ -144,23 +144,26 @@ class Duty:
         self._ended = True
         self._resume.ring()
 
-    @property
-    def has_attendants(self) -> bool:
-        """Whether somebody waits for something else than results."""
-        return bool(self._attendants)
-
     @contextlib.contextmanager
-    def attended(self) -> Iterator[None]:
-        """Have the collector awake meanwhile, for somebody who waits for what only it sees to."""
-        token = object()
-        self._attendants.add(token)
-        self._waiting.add(token)
+    def attended(self) -> Iterator[threading.Event]:
+        """Have the collector awake meanwhile, for somebody who waits for what only it sees to. What this yields is set
+        whenever it has seen to something. (A condition with the pool's lock would not do: Ctrl-C may tear a thread out
+        of waiting before it has the lock again, which it would then release nevertheless.)
+        """
+        dealt_with = threading.Event()
+        self._attendants.add(dealt_with)
+        self._waiting.add(dealt_with)
         self._resume.ring()
         try:
-            yield
+            yield dealt_with
         finally:
-            self._waiting.discard(token)
-            self._attendants.discard(token)
+            self._waiting.discard(dealt_with)
+            self._attendants.discard(dealt_with)
+
+    def tell_attendants(self) -> None:
+        """Something else than results has been dealt with."""
+        for dealt_with in list(self._attendants):
+            dealt_with.set()
 
     def close(self) -> None:
         """Close the descriptors."""

@@ -166,9 +166,9 @@ class Scheduler(Generic[T]):
                 window.jobs.update(zip(range(batch.sequence, window.next), jobs, strict=True))
             batch.alone = len(window.jobs) == len(jobs)
             batch.quiet = target.quiet
-            if batch.quiet:
-                window.quiet_until = window.next
             yield batch
+            if batch.quiet:  # still: whoever hands it over may know better
+                window.quiet_until = window.next
             self._assigning = None
 
     def _fill(self, batch: Batch[T], size: int) -> int:

@@ -26,7 +26,6 @@ class Waiting:
     Args:
         taking: held by whoever takes results, and here while workers may be buried.
         lock: the pool's.
-        changed: is notified, where somebody attends, when something else than results has been dealt with.
         The others are the pool's parts.
     """
 
@@ -34,7 +33,6 @@ class Waiting:
         self,
         taking: threading.Lock,
         lock: threading.Lock,
-        changed: threading.Condition,
         poller: Poller,
         scheduler: Scheduler[Job],
         supervisor: Supervisor,
@@ -44,7 +42,6 @@ class Waiting:
     ) -> None:
         self._taking = taking
         self._lock = lock
-        self._changed = changed
         self._poller = poller
         self._scheduler = scheduler
         self._supervisor = supervisor
@@ -95,8 +92,8 @@ class Waiting:
         with self._taking, self._lock:
             for handler in handlers:
                 handler()
-            if handlers and self._duty.has_attendants:
-                self._changed.notify_all()
+            if handlers:
+                self._duty.tell_attendants()
             if starving and not handlers and self._scheduler.starving():
                 self._take_back()
         return True
