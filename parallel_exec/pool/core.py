@@ -129,20 +129,7 @@ class Core:
             RuntimeError: the pool has been shut down, or belongs to another process. WorkerCrashed: it is broken.
         """
         with self._lock:
-            self.check_open()
-            now = time.monotonic_ns()
-            for job in jobs:
-                job.queued_ns = now
-                if job.future is not None:
-                    self.duty.outsider(job.future)
-                    if job.target.short:
-                        job.future.spinner = self._spinner
-            self._scheduler.add(jobs)
-            failures = self._hand_over()
-            for _, failure in failures:
-                self._supervisor.departed.lost(failure)
-            if self._scheduler.spent() is not None:
-                self._wakeup.ring()
+            failures = self._add(jobs)
         for failed, failure in failures:
             failed.fail(failure)
 
@@ -253,7 +240,24 @@ class Core:
             for worker in self._workers.values():
                 worker.forget(images)
 
-    # Called with the lock held
+    # Called with the lock held (README: unprotected loops)
+
+    def _add(self, jobs: Sequence[Job]) -> list[tuple[Job, PexecError]]:
+        self.check_open()
+        now = time.monotonic_ns()
+        for job in jobs:
+            job.queued_ns = now
+            if job.future is not None:
+                self.duty.outsider(job.future)
+                if job.target.short:
+                    job.future.spinner = self._spinner
+        self._scheduler.add(jobs)
+        failures = self._hand_over()
+        for _, failure in failures:
+            self._supervisor.departed.lost(failure)
+        if self._scheduler.spent() is not None:
+            self._wakeup.ring()
+        return failures
 
     def _hand_over(self) -> list[tuple[Job, PexecError]]:
         """Send jobs to workers that have room; return those that cannot be sent at all."""

@@ -222,13 +222,7 @@ class Duty:
                 self._claims.discard(consumer)
                 self._collects = threading.get_ident()
                 self._driven = True
-                while not consumer.ready:
-                    left = max(0.0, deadline - time.monotonic())
-                    if not (self.may_drive() and self._step(left, results_only=True)):
-                        return False
-                    if left == 0.0 or self._hungry():
-                        break
-                return True
+                return self._collect_for(consumer, deadline)
         except BaseException:
             self.torn()
             raise
@@ -236,3 +230,12 @@ class Duty:
             self._claims.discard(consumer)
             if self.is_mine():
                 self._collects = 0
+
+    def _collect_for(self, consumer: Consumer, deadline: float) -> bool:
+        while not consumer.ready:
+            left = max(0.0, deadline - time.monotonic())
+            if not (self.may_drive() and self._step(left, results_only=True)):
+                return False
+            if left == 0.0 or self._hungry():
+                break
+        return True

@@ -158,19 +158,22 @@ class Publisher:
         """Give back images that nobody uses, the oldest first, until no more than `KEPT_IMAGE_BYTES` are left or the
         rest is in use; return their numbers.
         """
-        gone = []
         with self._lock:
-            total = sum(image.size for image in self._images.values())
-            for key, image in list(self._images.items())[:-1]:
-                if total <= KEPT_IMAGE_BYTES:
-                    break
-                for function in [each for each, target in self._targets.items() if target.image == image.ident]:
-                    del self._targets[function]  # whoever holds the target goes on using it
-                if not image.users:
-                    del self._images[key]
-                    image.close()
-                    gone.append(image.ident)
-                    total -= image.size
+            return self._drop_unused()
+
+    def _drop_unused(self) -> list[int]:
+        gone = []
+        total = sum(image.size for image in self._images.values())
+        for key, image in list(self._images.items())[:-1]:
+            if total <= KEPT_IMAGE_BYTES:
+                break
+            for function in [each for each, target in self._targets.items() if target.image == image.ident]:
+                del self._targets[function]  # whoever holds the target goes on using it
+            if not image.users:
+                del self._images[key]
+                image.close()
+                gone.append(image.ident)
+                total -= image.size
         return gone
 
     def close(self) -> None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .bell import Wakeup
 from .duty import Duty
 from .future import JobFuture
 from .job import Job
 from .processes import Worker
+from .ring import Ring
 from .scheduler import Scheduler
 
 # How long is looked at most. On an idle machine a tiny job's result is there some 60 us after it was sent.
@@ -96,23 +97,30 @@ class Spinner:
 
     def _look(self, future: JobFuture, until: float) -> None:
         with self._lock:
-            busy = [worker for worker in self._workers.values() if self._scheduler.is_busy(worker.id)]
-            rings = [worker.block.results for worker in busy]
-        complete = True
+            rings = self._busy_rings()
         try:
-            for ring in rings:
-                ring.wake()
-            # The time counts also while something is unread: of a worker that cannot be trusted nothing is taken.
-            while complete and self._duty.is_pending(future) and time.monotonic() < until:
-                if any(ring.unread for ring in rings):
-                    complete = self._take()
-            # All of them: those that are not looked at any more have to ring the collector.
-            asleep = [ring.doze() for ring in rings]
-            if not (complete and all(asleep)):
+            if not self._look_at(rings, future, until):
                 self._wakeup.ring()
         except BaseException:
             self._wakeup.ring()
             raise
+
+    def _busy_rings(self) -> list[Ring]:
+        busy = [worker for worker in self._workers.values() if self._scheduler.is_busy(worker.id)]
+        return [worker.block.results for worker in busy]
+
+    def _look_at(self, rings: Sequence[Ring], future: JobFuture, until: float) -> bool:
+        """Look until the result is there or the time is over; return whether nothing is left to the collector."""
+        for ring in rings:
+            ring.wake()
+        complete = True
+        # The time counts also while something is unread: of a worker that cannot be trusted nothing is taken.
+        while complete and self._duty.is_pending(future) and time.monotonic() < until:
+            if any(ring.unread for ring in rings):
+                complete = self._take()
+        # All of them: those that are not looked at any more have to ring the collector.
+        asleep = [ring.doze() for ring in rings]
+        return complete and all(asleep)
 
     def _take(self) -> bool:
         try:

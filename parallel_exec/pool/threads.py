@@ -110,14 +110,17 @@ class ThreadCore:
 
     def stats(self) -> PoolStats:
         """What the pool has done so far."""
-        total, workers = Tally(), []
         with self._lock:
-            total.merge(self._unrun)
-            for number, (thread, tally) in enumerate(zip(self._threads, self._tallies, strict=True), 1):
-                total.merge(tally)
-                if thread.is_alive():
-                    workers.append(tally.worker(number, self._owner))
-            return total.pool(tuple(workers), len(self._queue), len(self._running), dict(self.events.counts))
+            return self._stats()
+
+    def _stats(self) -> PoolStats:
+        total, workers = Tally(), []
+        total.merge(self._unrun)
+        for number, (thread, tally) in enumerate(zip(self._threads, self._tallies, strict=True), 1):
+            total.merge(tally)
+            if thread.is_alive():
+                workers.append(tally.worker(number, self._owner))
+        return total.pool(tuple(workers), len(self._queue), len(self._running), dict(self.events.counts))
 
     def warm_up(self, targets: Sequence[Target], timeout: float | None) -> None:
         """The threads run, and the images of the targets are captured; a thread makes a sandbox for its first job.
@@ -136,13 +139,17 @@ class ThreadCore:
         as at its deadline.
         """
         with self._lock:
-            waiting = [job for job in self._queue if job.owner is owner]
-            self._queue = deque(job for job in self._queue if job.owner is not owner)
-            self._stop([job for job in self._running if job.owner is owner])
-            for _ in waiting:
-                self._unrun.lost(CancelledError())
+            waiting = self._withdraw(owner)
         for job in waiting:
             job.fail(CancelledError())
+
+    def _withdraw(self, owner: object) -> list[Job]:
+        waiting = [job for job in self._queue if job.owner is owner]
+        self._queue = deque(job for job in self._queue if job.owner is not owner)
+        self._stop([job for job in self._running if job.owner is owner])
+        for _ in waiting:
+            self._unrun.lost(CancelledError())
+        return waiting
 
     def check_open(self) -> None:
         """Raise what `add` would raise."""
