@@ -69,7 +69,7 @@ def test_vectors_one_by_one(both: px.Sandbox, vectors: list[Vector]) -> None:
         assert answer["status"] in STATUS[:4]
 
 
-@pytest.mark.parametrize("name", ["both-speed-wide", "schnorr-speed-wide", "ecdsa-speed-wide", "both-size-mvp"])
+@pytest.mark.parametrize("name", ["both-speed-wide", "schnorr-speed-wide", "ecdsa-speed-wide", "both-speed-mvp"])
 def test_vectors_in_a_batch(name: str, vectors: list[Vector]) -> None:
     verify = plugin(name).function("verify_batch", input="binary")
     answers = verify(batch(vectors))

@@ -32,9 +32,8 @@ class _Loaded:
     def renew(self) -> None:
         """Take a new instance."""
         instance = open_instance(self._wapc, self._engine, Limits())
-        initialise, call = instance.function("_initialize"), instance.function(CALL)
-        assert initialise is not None and call is not None
-        raw.bind(instance.store, initialise)()
+        call = instance.function(CALL)
+        assert call is not None
         self._call = raw.bind_numbers(instance.store, call)
 
     def verify(self, message: Signed) -> bool:

@@ -37,7 +37,6 @@ class Wasm3(Verifier):
         module.link_function("wapc", "__guest_request", "v(ii)", self._request)
         module.link_function("wapc", "__guest_response", "v(ii)", self._response)
         module.link_function("wapc", "__guest_error", "v(ii)", self._error)
-        self._runtime.find_function("_initialize")()
         self._call: Any = self._runtime.find_function("__guest_call")
 
     def verify(self, messages: Sequence[Signed]) -> list[bool]:
