@@ -54,7 +54,9 @@ def test_all_runtimes_on_random_kinds(pexec, tmp_path, monkeypatch):
         ratios = [mine / native for mine, native in zip(row["rounds_us"], rows[0]["rounds_us"], strict=True)]
         assert row["times_native"] == pytest.approx(sum(ratios) / 2, rel=0.01)
     measured = {row["name"] for row in rows}
-    for name in ("wasmtime Winch", "wasmtime Pulley", "wasm3"):
+    assert "native (coincurve), processes" in measured
+    others = ("wasmtime Winch", "wasmtime Pulley", "wasm3")
+    for name in (*others, *(f"{name}, processes" for name in others)):
         assert name in measured or f"not measured: {name}: {figures['missing'][name]}" in ran.out.replace("\n", " ")
     for published in ("2.7 to 3.2 x", "30 ms", *(["23 to 30 x"] if "wasm3" in measured else [])):
         assert published in ran.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
@@ -15,6 +16,7 @@ from ...modules import MODULE_BUILDS
 from ...pool import Pool
 from ..machine import describe_machine, describe_versions
 from .messages import Kind, Signed, sign
+from .processes import Processes, open_processes
 from .runtimes import (
     JavaScript,
     JavaScriptBatch,
@@ -122,7 +124,8 @@ def run(kind: Kind, count: int, *, workers: int, say: Callable[[str], None], see
     missing: dict[str, str] = {}
     with ExitStack() as stack:
         pool = stack.enter_context(Pool(workers))
-        for verifier in _verifiers(kind, pool, workers):
+        executor = stack.enter_context(open_processes(workers))
+        for verifier in _verifiers(kind, pool, executor, workers):
             say(f"preparing {verifier.name}")
             try:
                 verifier.prepare()
@@ -141,7 +144,7 @@ def run(kind: Kind, count: int, *, workers: int, say: Callable[[str], None], see
     return Outcome(kind, count, workers, found, missing)
 
 
-def _verifiers(kind: Kind, pool: Pool, workers: int) -> list[Verifier]:
+def _verifiers(kind: Kind, pool: Pool, executor: ProcessPoolExecutor, workers: int) -> list[Verifier]:
     """All ways, native first."""
     known = "both" if kind == "random" else kind
     verifiers: list[Verifier] = [Native()]
@@ -161,6 +164,11 @@ def _verifiers(kind: Kind, pool: Pool, workers: int) -> list[Verifier]:
         Pooled("JavaScript in QuickJS", pool, workers, script.function("verify_message")),
         PooledBatch("JavaScript in QuickJS", pool, workers, script.function("verify_batch")),
     ]
+    unpooled: list[Verifier] = [Native()]
+    for way in (Module, ModuleBatch):
+        unpooled += [way(backend, f"{known}-speed-wide", "speed") for backend in ("winch", "pulley")]
+    unpooled += [interpreted(f"{known}-speed-mvp", "speed") for interpreted in (Wasm3, Wasm3Batch)]
+    verifiers += [Processes(verifier, executor, workers) for verifier in unpooled]
     verifiers += all_ways() if kind == "random" else []
     return sorted(verifiers, key=lambda verifier: ("message", "batch", "swap").index(verifier.how))
 

@@ -20,11 +20,8 @@ from ...sandbox.engine import MODULE_STACK, Backend, Engine
 from ...sandbox.wasm_runner import WasmRunner
 from ...wasm_plugin import WasmPlugin
 from .messages import Signed, batch
-from .verifier import Missing, Verifier
+from .verifier import Missing, Verifier, groups
 
-# Messages of a pool's batch, at most: so many that its two copies and one wake-up cost nothing beside them; fewer where
-# that would leave workers idle.
-MOST_IN_BATCH = 64
 VALID = 0
 
 
@@ -135,12 +132,11 @@ class PooledBatch(Pooled):
     how = "batch"
 
     def verify(self, messages: Sequence[Signed]) -> list[bool]:
-        size = max(1, min(MOST_IN_BATCH, len(messages) // (4 * self._workers)))
-        groups = [messages[start : start + size] for start in range(0, len(messages), size)]
+        grouped = groups(messages, self._workers)
         if self._function.input == "binary":
-            answers = self._pool.map(self._function, map(batch, groups))
+            answers = self._pool.map(self._function, map(batch, grouped))
             return [status == VALID for answer in answers for status in answer]
-        documents = ([message.in_hex() for message in group] for group in groups)
+        documents = ([message.in_hex() for message in group] for group in grouped)
         return [answer["valid"] for answers in self._pool.map(self._function, documents) for answer in answers]
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 from .messages import Signed
+
+# Messages of a group that goes to a worker at once, at most: so many that its copies and one wake-up cost nothing
+# beside them; fewer where that would leave workers idle.
+MOST_IN_GROUP = 64
 
 
 class Missing(Exception):
@@ -24,7 +27,7 @@ class Verifier(ABC):
     """
 
     name: str
-    how: ClassVar[str] = "message"
+    how: str = "message"
     build: str = ""
 
     @abstractmethod
@@ -41,3 +44,9 @@ class Verifier(ABC):
 
     def close(self) -> None:  # noqa: B027 - most hold nothing that would have to be given back
         """Give back what `prepare` took."""
+
+
+def groups(messages: Sequence[Signed], workers: int) -> list[Sequence[Signed]]:
+    """Return messages in the groups that go to so many workers."""
+    size = max(1, min(MOST_IN_GROUP, len(messages) // (4 * workers)))
+    return [messages[start : start + size] for start in range(0, len(messages), size)]

@@ -1,0 +1,54 @@
+"""Several processes for the runtimes that this package's pool does not run: the standard library's executor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
+
+from .messages import Signed
+from .verifier import Verifier, groups
+
+
+def open_processes(workers: int) -> ProcessPoolExecutor:
+    """Return an executor; its processes are spawned, since this one has threads by then."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+
+class Processes(Verifier):
+    """A way to verify, had by every process of an executor: the time that all messages take, by their number.
+
+    Messages go to the processes by the group, as its `chunksize` would have it, even when each is a call there.
+    """
+
+    def __init__(self, verifier: Verifier, executor: ProcessPoolExecutor, workers: int) -> None:
+        self.name = f"{verifier.name}, processes"
+        self.how = verifier.how
+        self.build = verifier.build
+        self._verifier = verifier
+        self._executor = executor
+        self._workers = workers
+
+    def prepare(self) -> None:
+        self._executor.submit(_prepared, self._verifier).result()
+
+    def verify(self, messages: Sequence[Signed]) -> list[bool]:
+        answers = self._executor.map(_verify, repeat(self._verifier), groups(messages, self._workers))
+        return [valid for answer in answers for valid in answer]
+
+
+# In a process of the executor: what it has prepared so far.
+_ready: dict[tuple[str, str, str], Verifier] = {}
+
+
+def _prepared(verifier: Verifier) -> None:
+    key = verifier.name, verifier.how, verifier.build
+    if key not in _ready:
+        verifier.prepare()
+        _ready[key] = verifier
+
+
+def _verify(verifier: Verifier, messages: Sequence[Signed]) -> list[bool]:
+    _prepared(verifier)
+    return _ready[verifier.name, verifier.how, verifier.build].verify(messages)
