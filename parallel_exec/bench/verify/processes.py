@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
@@ -31,7 +32,9 @@ class Processes(Verifier):
         self._workers = workers
 
     def prepare(self) -> None:
-        self._executor.submit(_prepared, self._verifier).result()
+        prepared: set[int] = set()
+        while len(prepared) < self._workers:
+            prepared.update(self._executor.map(_prepared, [self._verifier] * self._workers))
 
     def verify(self, messages: Sequence[Signed]) -> list[bool]:
         answers = self._executor.map(_verify, repeat(self._verifier), groups(messages, self._workers))
@@ -42,13 +45,18 @@ class Processes(Verifier):
 _ready: dict[tuple[str, str, str], Verifier] = {}
 
 
-def _prepared(verifier: Verifier) -> None:
-    key = verifier.name, verifier.how, verifier.build
+def _prepared(verifier: Verifier) -> int:
+    """Prepare, and return which process this is."""
+    key = _key(verifier)
     if key not in _ready:
         verifier.prepare()
         _ready[key] = verifier
+    return os.getpid()
 
 
 def _verify(verifier: Verifier, messages: Sequence[Signed]) -> list[bool]:
-    _prepared(verifier)
-    return _ready[verifier.name, verifier.how, verifier.build].verify(messages)
+    return _ready[_key(verifier)].verify(messages)
+
+
+def _key(verifier: Verifier) -> tuple[str, str, str]:
+    return verifier.name, verifier.how, verifier.build

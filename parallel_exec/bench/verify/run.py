@@ -174,11 +174,15 @@ def _verifiers(kind: Kind, pool: Pool, executor: ProcessPoolExecutor, workers: i
 
 
 def _choose(verifier: Verifier, messages: Sequence[Signed]) -> int:
-    """Return how many messages fill a round, from what a few of them take; this warms the runtime up, too."""
-    few = messages[:_LEAST]
-    _time(verifier, few)
-    per_message = _time(verifier, few) / len(few)
-    return max(len(few), min(len(messages), round(ROUND_S / per_message)))
+    """Return how many messages fill a round, from what a few and then more of them take, since a few do not fill the
+    workers of a pool; this warms the runtime up, too.
+    """
+    count = min(_LEAST, len(messages))
+    _time(verifier, messages[:count])
+    for _ in range(2):
+        per_message = _time(verifier, messages[:count]) / count
+        count = max(_LEAST, min(len(messages), round(ROUND_S / per_message)))
+    return count
 
 
 def _time(verifier: Verifier, messages: Sequence[Signed]) -> float:
