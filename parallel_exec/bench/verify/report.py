@@ -48,7 +48,7 @@ def verification_table(outcome: Outcome) -> RenderableType:
         f"Medians of {len(outcome.measured[0].seconds)} interleaved rounds, of ratios too. One by one is from Python "
         "values to Python values, by waPC and MessagePack for modules, by JSON for JavaScript.",
         f"pool: {outcome.workers} workers of this package's pool, which runs Cranelift's code, and JavaScript in it; "
-        f"processes: {outcome.workers} of concurrent.futures, for what that pool does not run. Elapsed time by messages.",
+        f"processes: {outcome.workers} of concurrent.futures, for what that pool does not run. Elapsed by messages.",
         *(f"not measured: {name}: {reason}" for name, reason in outcome.missing.items()),
     ]
     return Group(table, *(Text(line, style="dim") for line in lines))
