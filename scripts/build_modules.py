@@ -54,7 +54,7 @@ OPTIMISED = {"speed": "-O3", "size": "-Oz"}
 #
 # Windows of 10 bits are tables of 64 KiB, which stay in the processor's cache and which a reset copies in 3 us. The
 # library's default of 15 makes them 1 MiB, and a verification no faster; in an interpreter, where additions are dear,
-# 13 bits save 3 % and 15 another 1.4 %.
+# 13 bits save 3 % and 15 another 1 %.
 #
 # USE_EXTERNAL_ASM has the library take the multiplication of field_10x26.c in place of its own.
 TARGETS = {
