@@ -48,4 +48,5 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 
 async def _refuse(_request: Any, context: Any) -> None:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token is missing or wrong")
+    context.set_code(grpc.StatusCode.UNAUTHENTICATED)
+    context.set_details("the token is missing or wrong")

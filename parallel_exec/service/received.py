@@ -64,6 +64,10 @@ class Received:
             except InvalidDocument as error:
                 yield error
 
+    def close(self) -> None:
+        """Refer to the shared memory no more."""
+        self._arena = None
+
     def _at(self, offset: int, length: int) -> memoryview:
         if self._arena is None:
             raise InvalidDocument("the document is in shared memory, and the call names none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
 from ..pool import Pool
+from .admission import Admission
 from .auth import TokenCheck
 from .messages import SERVICE
 from .registry import Registry
@@ -22,6 +24,11 @@ from .servicer import Servicer
 _HEALTHY = health_pb2.HealthCheckResponse.SERVING
 # A call is cancelled when its client has been silent for a minute and does not answer within the second figure.
 _KEEPALIVE_MS = 60_000, 20_000
+_UNUSED_MS = 600_000
+_TELL_S = 1.0
+
+# Connections, each of which costs a descriptor and some 100 KB.
+CONNECTIONS = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +43,8 @@ class ServerOptions:
         token: what callers have to know; None if they need nothing.
         message_bytes: most bytes of a message that comes in, and so of a document.
         deployments: how many there may be.
-        calls: how many may run at a time.
+        calls: how many may work (deploy, swap, execute, stream) at a time; one connection may have half of them.
+        idle_s: seconds after which a stream is ended on which nothing comes or goes and for which nothing runs.
         grace_s: seconds that what runs is given to end when the server stops.
         insecure: whether to serve others than this machine without a token or TLS.
 
@@ -58,12 +66,13 @@ class ServerOptions:
     message_bytes: int = 64 << 20
     deployments: int = 256
     calls: int = 256
+    idle_s: float = 600.0
     grace_s: float = 30.0
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("message_bytes", 1024), ("deployments", 1), ("calls", 1), ("grace_s", 0)):
-            if getattr(self, name) < least:
+        for name, least in (("message_bytes", 1024), ("deployments", 1), ("calls", 1), ("idle_s", 0.01), ("grace_s", 0)):
+            if not least <= getattr(self, name) < 1e15:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a certificate needs its key, and a key its certificate")
@@ -88,12 +97,21 @@ class Server:
         pool: its pool.
     """
 
-    def __init__(self, options: ServerOptions, pool: Pool, server: Any, servicer: Servicer, address: str) -> None:
+    def __init__(
+        self,
+        options: ServerOptions,
+        pool: Pool,
+        server: Any,
+        servicer: Servicer,
+        admission: Admission,
+        address: str,
+    ) -> None:
         self.address = address
         self.pool = pool
         self._options = options
         self._server = server
         self._servicer = servicer
+        self._admission = admission
         self._health: Any = None
 
     @classmethod
@@ -107,19 +125,24 @@ class Server:
         pool = Pool(options.workers, limits=limits)
         try:
             registry = Registry(pool, limits, options.deployments)
-            servicer = Servicer(pool, registry, min(options.message_bytes, limits.document_bytes))
+            servicer = Servicer(pool, registry, min(options.message_bytes, limits.document_bytes), options.idle_s)
+            admission = Admission(options.calls, options.idle_s)
             server = grpc.aio.server(
-                interceptors=[TokenCheck(options.token)] if options.token else [],
+                interceptors=[*([TokenCheck(options.token)] if options.token else []), admission],
                 options=[
                     ("grpc.max_receive_message_length", options.message_bytes),
                     ("grpc.max_send_message_length", -1),  # Limits.output_bytes bounds results
                     ("grpc.so_reuseport", 0),  # or two servers could share a port, each with other deployments
                     ("grpc.keepalive_time_ms", _KEEPALIVE_MS[0]),
                     ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS[1]),
+                    # Of one connection; a client that has more calls waits by itself.
+                    ("grpc.max_concurrent_streams", max(2, options.calls // 2)),
+                    ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+                    # Nobody asks a connection without calls whether its client is still there; who is, connects anew.
+                    ("grpc.max_connection_idle_ms", _UNUSED_MS),
                 ],
-                maximum_concurrent_rpcs=options.calls,
             )
-            started = cls(options, pool, server, servicer, _bind(server, options))
+            started = cls(options, pool, server, servicer, admission, _bind(server, options))
             server.add_generic_rpc_handlers((servicer.handler(),))
             started._health = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(started._health, server)
@@ -154,7 +177,10 @@ class Server:
         Args:
             grace_s: seconds after which what still runs is stopped; by default what the options say.
         """
-        await self._health.enter_graceful_shutdown()
+        # A watcher of health that does not read holds up whoever changes it.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._health.enter_graceful_shutdown(), _TELL_S)
+        self._admission.stop()
         self._servicer.stopping.set()
         await self._server.stop(self._options.grace_s if grace_s is None else grace_s)
         await asyncio.to_thread(self.pool.shutdown, cancel_futures=True)

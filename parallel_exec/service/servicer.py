@@ -32,14 +32,16 @@ class Servicer:
         pool: runs the jobs.
         registry: what is deployed in it.
         document_bytes: most bytes of a document in shared memory.
+        idle_s: seconds after which a stream ends on which nothing comes or goes and for which nothing runs.
     """
 
-    def __init__(self, pool: Pool, registry: Registry, document_bytes: int) -> None:
+    def __init__(self, pool: Pool, registry: Registry, document_bytes: int, idle_s: float) -> None:
         self.stopping = asyncio.Event()
         self.broken = asyncio.Event()
         self._pool = pool
         self._registry = registry
         self._document_bytes = document_bytes
+        self._idle_s = idle_s
         self._calls = 0
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -57,7 +59,8 @@ class Servicer:
             name: grpc.unary_unary_rpc_method_handler(self._reporting(method), request.FromString, serialize)
             for name, (method, request) in requests.items()
         }
-        handlers["ExecuteStream"] = grpc.stream_stream_rpc_method_handler(
+        # Its first request comes as the other methods' do; it reads the rest.
+        handlers["ExecuteStream"] = grpc.unary_stream_rpc_method_handler(
             self._reporting(self.execute_stream), parse_request, serialize
         )
         return grpc.method_handlers_generic_handler(messages.SERVICE, handlers)
@@ -89,14 +92,13 @@ class Servicer:
         version = 0 if future.version is None else future.version.number
         return messages.ExecuteResponse(result=result, version=version)
 
-    async def execute_stream(self, _requests: Any, context: Context) -> None:
-        first = await context.read()
-        if first is grpc.aio.EOF or isinstance(first, list) or not first.HasField("open"):
+    async def execute_stream(self, first: Any, context: Context) -> None:
+        if isinstance(first, list) or not first.HasField("open"):
             raise ServiceError("a stream's first request has to have `open`", code="INVALID_ARGUMENT")
         function = self._registry.function(first.open.call)
         received = Received(first.open.memory, self._document_bytes)
         with self._counted():
-            await Stream(self._pool, function, first.open, received).run(first, context, self.stopping)
+            await Stream(self._pool, function, first.open, received, self._idle_s).run(first, context, self.stopping)
 
     async def _result(self, future: JobFuture) -> bytes:
         try:
@@ -119,6 +121,7 @@ class Servicer:
 
     async def _report(self, method: Method, request: Any, context: Context) -> Any:
         """Run a method; an error becomes the call's status."""
+        problem: PexecError | None
         try:
             return await method(request, context)
         except PexecError as error:
@@ -129,8 +132,12 @@ class Servicer:
             problem = ServiceError(str(error), code="UNAVAILABLE")
         if isinstance(problem, WorkerCrashed) and problem.function is None:
             self.broken.set()  # no job's worker: the pool itself
+        # Not by context.abort: its error keeps this frame, and with it the request, until the collector comes by.
         context.set_trailing_metadata(to_metadata(problem))
-        return await context.abort(code_of(problem), cut(str(problem)))  # raises
+        context.set_code(code_of(problem))
+        context.set_details(cut(str(problem)))
+        problem = None  # so would its traceback
+        return None
 
 
 def _serialize(message: Any) -> bytes:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ..errors import PexecError
 from ..pool import DeployedFunction, Pool
@@ -48,11 +49,16 @@ class Stream:
         function: what to call.
         opened: the StreamOpen message.
         received: gives the documents' bytes.
+        idle_s: seconds after which the stream ends if no request comes, no response goes, and no job runs.
     """
 
-    def __init__(self, pool: Pool, function: DeployedFunction, opened: Any, received: Received) -> None:
+    def __init__(
+        self, pool: Pool, function: DeployedFunction, opened: Any, received: Received, idle_s: float
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._received = received
+        self._idle_s = idle_s
+        self._steps = 0  # requests and responses
         self._window = min(opened.window or MOST_DOCUMENTS, MOST_DOCUMENTS)
         self._taken = 0
         self._sizes: dict[int, int] = {}  # of documents whose outcomes have not been written
@@ -70,22 +76,38 @@ class Stream:
         """Answer every document; when the server is stopping, only those that have been taken.
 
         Raises:
-            ServiceError: the server is stopping, and the client may have had more to send.
+            ServiceError: the server is stopping, and the client may have had more to send; or nothing happens.
         """
         reader = asyncio.create_task(self._take_in(first, context))
         reader.add_done_callback(lambda _: self._end())
         stop = asyncio.create_task(stopping.wait())
         stop.add_done_callback(lambda _: reader.cancel())
         try:
-            await self._answer(context)
+            async with asyncio.timeout(None) as clock:
+                look = asyncio.create_task(self._look(clock))
+                await self._answer(context)
             if stopping.is_set() and reader.cancelled():
                 text = f"the server is stopping; documents from number {self._taken} on were not run"
                 raise ServiceError(text, code="UNAVAILABLE")
             await reader  # raises what it raised
+        except TimeoutError:
+            text = f"nothing has come, and no outcome has been taken, for {self._idle_s:g} s"
+            raise ServiceError(text, code="DEADLINE_EXCEEDED") from None
         finally:
+            look.cancel()
             stop.cancel()
             reader.cancel()
             self._feed.close()
+            # Stream and feed refer to each other, and the collector may take long to come by.
+            self._received.close()
+
+    async def _look(self, clock: asyncio.Timeout) -> None:
+        """Let the clock strike when nothing has happened for a while."""
+        steps = -1
+        while steps != self._steps or self._feed.running:
+            steps = self._steps
+            await asyncio.sleep(self._idle_s)
+        clock.reschedule(0)
 
     async def _take_in(self, request: Any, context: Context) -> None:
         while request is not grpc.aio.EOF:
@@ -101,7 +123,11 @@ class Stream:
                 self._taken += 1
                 self._held_bytes += size
             self._put(batch)
-            request = await context.read()
+            try:
+                request = await context.read()
+            except DecodeError as error:
+                raise ServiceError(f"the request is none: {error}", code="INVALID_ARGUMENT") from None
+            self._steps += 1
 
     def _put(self, batch: list[Content | PexecError]) -> None:
         if batch:
@@ -136,6 +162,7 @@ class Stream:
                     await self._linger()
                 response = self._response()
                 await context.write(response)
+                self._steps += 1
                 for document in response.documents:
                     self._held_bytes -= self._sizes.pop(document)
                 self._answered += len(response.documents)
