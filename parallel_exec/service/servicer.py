@@ -121,7 +121,6 @@ class Servicer:
 
     async def _report(self, method: Method, request: Any, context: Context) -> Any:
         """Run a method; an error becomes the call's status."""
-        problem: PexecError | None
         try:
             return await method(request, context)
         except PexecError as error:
@@ -132,11 +131,12 @@ class Servicer:
             problem = ServiceError(str(error), code="UNAVAILABLE")
         if isinstance(problem, WorkerCrashed) and problem.function is None:
             self.broken.set()  # no job's worker: the pool itself
-        # Not by context.abort: its error keeps this frame, and with it the request, until the collector comes by.
+        # Errors and the frames that they came through, which have the request, may refer to each other; up to 64 MiB
+        # would wait for the collector. For the same reason this is not said by context.abort.
+        problem.__traceback__ = None
         context.set_trailing_metadata(to_metadata(problem))
         context.set_code(code_of(problem))
         context.set_details(cut(str(problem)))
-        problem = None  # so would its traceback
         return None
 
 
