@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import FAILURE, Failure, say, usage
+from .failures import FAILURE, Failure, one_line, say, usage
 from .options import DebugOption, InputOption, MemoryOption, TimeOption, load_plugin, make_limits, read_secret
 
 if TYPE_CHECKING:
@@ -223,4 +223,6 @@ def _documents(files: list[str], *, lines: bool) -> Iterator[bytes]:
 
 def _show(deployed: list[Deployed]) -> None:
     for each in deployed:
-        typer.echo(f"{each.name}\tversion {each.version}\t{each.plugin}\t{', '.join(each.functions)}")
+        # Others may have deployed it: nothing that a terminal would obey.
+        name, plugin, functions = map(one_line, (each.name, each.plugin, ", ".join(each.functions)))
+        typer.echo(f"{name}\tversion {each.version}\t{plugin}\t{functions}")

@@ -93,6 +93,8 @@ def consume(
     for option, value in (("--stream", stream), ("--group", group), ("--results", results)):
         if not value:
             raise usage(f"{option} is needed")
+    if stream in (results, dead):
+        raise usage("results and dead entries need streams of their own, not that of the documents")
     if (plugin is None) == (deployment is None):
         raise usage("either a plugin's file or --deployment is needed")
     limits = make_limits(memory_limit, time_limit)

@@ -27,7 +27,10 @@ def serve(
     max_message_bytes: Annotated[
         str, typer.Option("--max-message-bytes", metavar="SIZE", help="Size of a message, and so of a document.")
     ] = "64M",
-    max_calls: Annotated[int, typer.Option("--max-calls", metavar="N", help="Calls at a time.")] = 256,
+    max_calls: Annotated[int, typer.Option("--max-calls", metavar="N", help="Calls that work at a time.")] = 256,
+    idle_limit: Annotated[
+        float, typer.Option("--idle-limit", metavar="SECONDS", help="When to end streams on which nothing happens.")
+    ] = 600.0,
     tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate, PEM.")] = None,
     tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its key, PEM.")] = None,
     token_file: Annotated[
@@ -66,6 +69,7 @@ def serve(
             token=token,
             message_bytes=message_bytes,
             calls=max_calls,
+            idle_s=idle_limit,
             grace_s=grace,
             insecure=insecure,
         )

@@ -126,6 +126,9 @@ class Feed:
         self._wake()
         if self._running:
             self._core.cancel(self)
+        # Jobs refer to the feed, and to their documents, which may be all of a request or of shared memory.
+        self._jobs.clear()
+        self._ended.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +147,7 @@ class Feed:
 
     def job_ended(self, job: Job, /) -> None:
         """Called by whichever thread ends the job."""
-        if not self._ordered:
+        if not (self._ordered or self._closed):
             self._ended.append(job)
         self._running.discard(job)
         self._news = True

@@ -26,11 +26,17 @@ from .redis_queue import Delivered, RedisQueue
 
 # Entries in one settle, and most that are claimed at a time.
 BATCH = 64
+# Bytes of results in one settle, unless a single one is larger: Redis closes a connection that sends 1 GiB at once.
+BATCH_BYTES = 16 << 20
+# Bytes of documents, as large as the last ones, beyond which no more are read.
+HELD_BYTES = 64 << 20
 # Fields of an entry that go into the dead-letter stream: Redis's scripts can pass on 8,000 values at a time.
 MOST_FIELDS = 1000
 # What a job's future says when it is to be run again without having been delivered: its server is away.
 _AGAIN = "UNAVAILABLE"
 _AGAIN_S = 0.5
+# And what when no document would do better: the consumer ends, and entries stay as they are.
+_REFUSALS = {"UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "UNIMPLEMENTED"}
 
 Submit = Callable[[bytes], "Future[bytes]"]
 
@@ -111,31 +117,33 @@ class Consumer:
         self._room = asyncio.Event()
         self._lost = asyncio.Event()  # by a worker's death
         self._stopping = False
+        self._size = HELD_BYTES // 4  # of a document: the largest of the last ones; at first, four are read
+        self._refused: asyncio.Future[None] = self._loop.create_future()  # by the server, whatever the document
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until an event is set; then finish what runs, as far as `grace_s` allows. The rest stays pending.
 
         Raises:
-            QueueError: Redis refuses. WorkerCrashed: the pool is broken.
+            QueueError: Redis refuses. WorkerCrashed: the pool is broken. ServiceError: the server refuses every call.
         """
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(each()) for each in (self._read, self._claim, self._retry, self._settle)
         ]
         stopped: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait([*tasks, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*tasks, stopped, self._refused], return_when=asyncio.FIRST_COMPLETED)
             self._stopping = True
             self._room.set()
             if stopped.done():
                 self._something.set()
                 await asyncio.wait([tasks[-1]], timeout=self._options.grace_s)
-            for task in tasks:
+            for task in (*tasks, self._refused):
                 if task.done():
                     task.result()  # raises what it raised
         finally:
-            for task in (*tasks, stopped):
+            for task in (*tasks, stopped, self._refused):
                 task.cancel()
-            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await asyncio.gather(*tasks, stopped, self._refused, return_exceptions=True)
             await self._queue.leave()
 
     @property
@@ -150,13 +158,20 @@ class Consumer:
                 # A reply that got lost with the connection may have brought entries, and so may an earlier life.
                 losses = self._queue.losses
                 await self._take_up_mine()
-            room = self._options.in_flight - len(self._jobs)
+            room = self._free()
             if room <= 0:
                 self._room.clear()
                 await self._room.wait()
                 continue
-            for entry in await self._queue.read(min(room, BATCH)):
+            for entry in await self._queue.read(room):
                 self._begin(entry)
+
+    def _free(self) -> int:
+        """How many entries may be read."""
+        held = len(self._jobs)
+        likely = HELD_BYTES // max(1, self._size)
+        # One at least: what is held is settled sooner or later.
+        return min(self._options.in_flight - held, max(likely - held, not held), BATCH)
 
     async def _take_up_mine(self) -> None:
         unknown = [each for each in await self._queue.mine(10 * self._options.in_flight) if each not in self._jobs]
@@ -169,9 +184,9 @@ class Consumer:
         while not self._stopping:
             if self._jobs:
                 await self._queue.refresh(list(self._jobs))
-            room = self._options.in_flight - len(self._jobs)
+            room = self._free()
             if room > 0:
-                for entry in await self._queue.take_idle(self._options.claim_after_s, min(room, BATCH)):
+                for entry in await self._queue.take_idle(self._options.claim_after_s, room):
                     self._begin(entry)
             await asyncio.sleep(self._options.claim_after_s / 4)
 
@@ -191,7 +206,7 @@ class Consumer:
             return
         if entry.deliveries > self._options.deliveries:
             self._jobs[entry.id] = None
-            tells = {"entry": entry.id, "deliveries": entry.deliveries, "reason": "delivered too often"}
+            tells = {"entry": entry.id, "deliveries": str(entry.deliveries), "reason": "delivered too often"}
             kept = {_text(key): value for key, value in islice(entry.fields.items(), MOST_FIELDS)}
             self._too_often.append((entry.id, {**kept, **tells}))
             self._something.set()
@@ -205,6 +220,7 @@ class Consumer:
         self._start(entry.id, document)
 
     def _start(self, ident: bytes, document: bytes) -> None:
+        self._size = max(len(document), self._size - self._size // 8)
         future = self._jobs[ident] = self._submit(document)
         future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._take, ident, document, done))
 
@@ -217,6 +233,9 @@ class Consumer:
             self._lost.set()
         elif getattr(error, "code", None) == _AGAIN:
             self._loop.call_later(_AGAIN_S, self._start, ident, document)
+        elif getattr(error, "code", None) in _REFUSALS:
+            if not self._refused.done():
+                self._refused.set_exception(error)
         elif error is None:
             self._end(ident, {"entry": ident, "status": "ok", "result": future.result()})
         else:
@@ -233,7 +252,7 @@ class Consumer:
                 await self._something.wait()
                 continue
             for waiting, to in ((self._ended, self._options.results), (self._too_often, self._options.dead)):
-                batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
+                batch = _first(waiting)
                 if not batch:
                     continue
                 settled = await self._queue.settle(batch, to)
@@ -245,6 +264,18 @@ class Consumer:
                 for ident, _ in batch:
                     del self._jobs[ident]
                 self._room.set()
+
+
+def _first(waiting: deque[tuple[bytes, Mapping[str, Any]]]) -> list[tuple[bytes, Mapping[str, Any]]]:
+    """Take as many entries as are settled at once."""
+    batch: list[tuple[bytes, Mapping[str, Any]]] = []
+    size = 0
+    while waiting and len(batch) < BATCH:
+        size += sum(map(len, waiting[0][1].values()))
+        if batch and size > BATCH_BYTES:
+            break
+        batch.append(waiting.popleft())
+    return batch
 
 
 def _told(error: BaseException) -> dict[str, str]:

@@ -15,7 +15,19 @@ from typing import Any, NamedTuple, TypeVar
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, NoScriptError, RedisError, ResponseError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ClusterDownError,
+    ConnectionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
 
 from ..errors import PexecError
 
@@ -26,6 +38,11 @@ Fields = Mapping[bytes, bytes]
 BLOCK_MS = 200
 _TIMEOUT_S = 10.0
 _LONGEST_PAUSE_S = 1.0
+
+# What Redis answers while it has no room, follows another, cannot save or waits for followers. That passes, and not
+# sooner if the consumer ends.
+_PASSING = (ConnectionError, TimeoutError, OutOfMemoryError, ReadOnlyError, TryAgainError, ClusterDownError)
+_PASSING_CODES = ("NOREPLICAS", "MISCONF", "BUSY ")
 
 # KEYS: the stream, where to add. ARGV: the group; for each entry its id, how many fields and values, and these. What is
 # added comes before the acknowledgement, because a script that fails half-way is not rolled back.
@@ -203,21 +220,26 @@ class RedisQueue:
         while True:
             try:
                 return await command()
-            except (ConnectionError, TimeoutError, BusyLoadingError) as error:
-                if pause == 0.02:
-                    self.losses += 1
-                    self._on_lost(_reason(error))
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(2 * pause, _LONGEST_PAUSE_S)
             except NoScriptError:
                 continue  # Redis was restarted in between; the script is loaded the next time
-            except ResponseError as error:
-                if not str(error).startswith("NOGROUP"):
-                    raise QueueError(f"Redis refuses: {error}") from None
-                # Redis lost its data, or somebody removed the group: all that is there is delivered anew.
-                await self._do(self._make_group)
             except RedisError as error:
-                raise QueueError(f"Redis: {error}") from None
+                said = _reason(error)
+                if said.startswith("UNBLOCKED"):
+                    continue  # the stream was removed; NOGROUP is said next
+                if said.startswith("NOGROUP"):
+                    # Redis lost its data, or somebody removed the group: all that is there is delivered anew.
+                    await self._do(self._make_group)
+                    continue
+                if not _passes(error):
+                    raise QueueError(f"Redis refuses: {said}") from None
+                if pause == 0.02:
+                    self.losses += 1
+                    self._on_lost(said)
+                if isinstance(error, ReadOnlyError):
+                    # Another one may be the primary now, under the same name.
+                    await self._redis.connection_pool.disconnect()
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
 def _flat(entries: Any) -> list[tuple[bytes, Fields | None]]:
@@ -225,6 +247,12 @@ def _flat(entries: Any) -> list[tuple[bytes, Fields | None]]:
     if entries and isinstance(entries[0], list) and entries[0] and isinstance(entries[0][0], list | tuple):
         return [(ident, fields) for part in entries for ident, fields in part]
     return [(ident, fields) for ident, fields in entries if ident is not None]
+
+
+def _passes(error: RedisError) -> bool:
+    if isinstance(error, AuthenticationError | AuthorizationError):  # connection errors, to redis-py
+        return False
+    return isinstance(error, _PASSING) or str(error).startswith(_PASSING_CODES)
 
 
 def _reason(error: BaseException) -> str:

@@ -65,8 +65,9 @@ class Registry:
             PluginError: it cannot be loaded. JobTimeout, MemoryLimitExceeded: its load exceeds the limits.
             ServiceError: the name is taken, there are as many deployments as may be, or it is no name.
         """
-        if not name or len(name) > 200:
-            raise ServiceError("a deployment's name must have 1 to 200 characters", code="INVALID_ARGUMENT")
+        if not 1 <= len(name) <= 200 or not name.isprintable():
+            text = "a deployment's name must have 1 to 200 characters, all of them printable"
+            raise ServiceError(text, code="INVALID_ARGUMENT")
         listed = self._load(plugin)
         with self._lock:
             if name in self._entries:

@@ -71,7 +71,13 @@ class ServerOptions:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("message_bytes", 1024), ("deployments", 1), ("calls", 1), ("idle_s", 0.01), ("grace_s", 0)):
+        for name, least in (
+            ("message_bytes", 1024),
+            ("deployments", 1),
+            ("calls", 1),
+            ("idle_s", 0.01),
+            ("grace_s", 0),
+        ):
             if not least <= getattr(self, name) < 1e15:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
         if (self.certificate is None) != (self.key is None):

@@ -52,9 +52,7 @@ class Stream:
         idle_s: seconds after which the stream ends if no request comes, no response goes, and no job runs.
     """
 
-    def __init__(
-        self, pool: Pool, function: DeployedFunction, opened: Any, received: Received, idle_s: float
-    ) -> None:
+    def __init__(self, pool: Pool, function: DeployedFunction, opened: Any, received: Received, idle_s: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._received = received
         self._idle_s = idle_s
@@ -198,6 +196,7 @@ class Stream:
             versions.append(0 if version is None else version.number)
             if isinstance(value, PexecError):
                 failure = to_message(value, number)
+                value.__traceback__ = None  # or it and its job, which has the document, refer to each other
                 failures.append(failure)
                 results.append(b"")
                 size = failure.ByteSize()

@@ -223,6 +223,8 @@ def test_an_entry_whose_worker_dies_is_run_again(consume, redis_server):
         (("URL", *OPTIONS), 2, "either a plugin's file or --deployment is needed"),
         (("URL", "PLUGIN", *OPTIONS, "--in-flight", "0"), 2, "--in-flight must be at least 1; got 0"),
         (("URL", "PLUGIN", *OPTIONS, "--claim-after", "0"), 2, "--claim-after must be at least 0.1; got 0.0"),
+        (("URL", "PLUGIN", *OPTIONS, "--results", "in"), 2, "results and dead entries need streams of their own"),
+        (("URL", "PLUGIN", *OPTIONS, "--dead", "in"), 2, "results and dead entries need streams of their own"),
         (("URL", "PLUGIN", *OPTIONS, "--stream", "text"), 1, "Redis refuses the group 'g': WRONGTYPE"),
         (("URL", "PLUGIN", *OPTIONS, "--results", "text"), 1, "Redis refuses: WRONGTYPE"),
     ],
@@ -255,3 +257,71 @@ def test_a_deployment_of_a_server(start, serve, redis_server, tmp_path):
     assert found[b"ok"][b"result"] == b"2"
     assert found[b"error"][b"js_message"] == b"no luck"
     assert process.end()[0] == 0
+
+
+def test_a_server_that_refuses_every_call_answers_no_entry(start, serve, redis_server):
+    _, address = serve()
+    redis = redis_server.client()
+    put(redis, [{"n": 1}, {"n": 2}])
+    process = start("consume", redis_server.url, *OPTIONS, "--deployment", "nope", "--server", address)
+    status, errors = process.end(None)
+    assert status == 1 and "pexec: error: nothing is deployed as 'nope'" in errors
+    assert redis.xlen("out") == 0 and redis.xpending("in", "g")["pending"] == 2
+
+
+def test_a_server_with_too_many_calls_is_asked_again(start, serve, redis_server):
+    from parallel_exec import Plugin
+    from parallel_exec.service import Client
+
+    _, address = serve("--max-calls", "2")
+    redis = redis_server.client()
+    put(redis, ({"n": n} for n in range(20)))
+    with Client(address) as client:
+        client.deploy("w", Plugin(PLUGIN, name="work.js"))
+        held = [client.submit("w", "work", {"steps": 20_000_000}) for _ in range(2)]
+        start("consume", redis_server.url, *OPTIONS, "--deployment", "w", "--server", address)
+        assert {fields[b"status"] for fields in results(redis, 20)} == {b"ok"}
+        assert [each.result() for each in held] == [b"null"] * 2
+
+
+def test_a_redis_without_room_is_waited_for(consume, redis_server):
+    redis = redis_server.client()
+    process = consume()
+    put(redis, [{"n": 1}])
+    results(redis, 1)
+    put(redis, ({"n": n} for n in range(2, 50)))
+    redis.config_set("maxmemory", "1mb")
+    assert process.err().startswith("pexec: warning: Redis is lost: command not allowed when used memory")
+    redis.config_set("maxmemory", "0")
+    assert sorted(int(fields[b"result"]) for fields in results(redis, 49)) == [2 * n for n in range(1, 50)]
+    nothing_is_left(redis)
+
+
+def test_a_redis_that_only_reads_is_waited_for(consume, redis_server):
+    redis = redis_server.client()
+    process = consume()
+    redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    assert process.err().startswith("pexec: warning: Redis is lost: ")
+    redis.execute_command("REPLICAOF", "NO", "ONE")
+    put(redis, [{"n": 1}])
+    assert results(redis, 1)[0][b"result"] == b"2"
+
+
+def test_a_stream_that_is_removed_begins_anew(consume, redis_server):
+    redis = redis_server.client()
+    process = consume()
+    for _ in range(3):
+        put(redis, [{"n": 1}])
+        assert results(redis, 1)[0][b"result"] == b"2"
+        redis.flushall()
+    assert process.end()[0] == 0
+
+
+def test_large_results_are_stored(consume, redis_server, tmp_path):
+    """More, together, than Redis takes at once."""
+    redis = redis_server.client()
+    redis.config_set("client-query-buffer-limit", 32 << 20)
+    (tmp_path / "work.js").write_text("const work = d => 'x'.repeat(4e6)")
+    put(redis, ({"n": n} for n in range(12)))
+    consume("--in-flight", "12")
+    assert [len(fields[b"result"]) for fields in results(redis, 12)] == [4_000_002] * 12
