@@ -205,7 +205,10 @@ def _connect(server: str, token_file: str | None, tls_ca: str | None) -> Client:
 
     from ..service import Client
 
-    return Client(server, token=token, certificates=certificates)
+    try:
+        return Client(server, token=token, certificates=certificates)
+    except ValueError as error:
+        raise usage(str(error)) from None
 
 
 def _limits(memory: str | None, time_s: float | None) -> Limits | None:

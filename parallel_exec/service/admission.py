@@ -12,22 +12,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
+from .failures import ServiceError, tell
 from .messages import SERVICE
 
 _WORK = {f"/{SERVICE}/{name}" for name in ("Deploy", "Swap", "Execute", "ExecuteStream")}
 # These last as long as their callers like.
 _LASTING = {"/grpc.health.v1.Health/Watch"}
 
-# Seconds within which a request has to be there. What is not work has no place, and so less time: its requests are small.
+# Seconds within which a request has to be there. What is not work has no place, and so less time.
 WORK_S = 30.0
 SHORT_S = 5.0
-
-
-class _Refused(Exception):
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
 
 
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -75,11 +69,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                         await _answer(handler.stream_stream(requests, context), context)
                 else:
                     await self._run_one(handler, method, context)
-        except _Refused as refused:
-            # Not by context.abort: its error keeps the frames that it came through, and with them a request of up to
-            # 64 MiB, until the collector comes by.
-            context.set_code(refused.code)
-            context.set_details(refused.text)
+        except ServiceError as refused:
+            tell(refused, context)
         except grpc.aio.AbortError as error:
             traceback.clear_frames(error.__traceback__)  # what else than this package raises
             raise
@@ -90,9 +81,9 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             try:
                 request = await context.read()
             except DecodeError as error:
-                raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, f"the request is none: {error}") from None
+                raise ServiceError(f"the request is none: {error}", code="INVALID_ARGUMENT") from None
         if request is grpc.aio.EOF:
-            raise _Refused(grpc.StatusCode.INVALID_ARGUMENT, "the call has no request")
+            raise ServiceError("the call has no request", code="INVALID_ARGUMENT")
         answer = handler.unary_stream if handler.response_streaming else handler.unary_unary
         if method in _LASTING:
             async with self._clock(None):
@@ -112,16 +103,16 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     self._clocks.discard(clock)
         except TimeoutError:
             if self._stopping:
-                raise _Refused(grpc.StatusCode.UNAVAILABLE, "the server is stopping") from None
+                raise ServiceError("the server is stopping", code="UNAVAILABLE") from None
             text = f"no request has come for {seconds:g} s"
-            raise _Refused(grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
+            raise ServiceError(text, code="DEADLINE_EXCEEDED") from None
 
     @contextmanager
     def _place(self, method: str) -> Iterator[None]:
         work, lasts = method in _WORK, method in _LASTING
         if (work and self._working >= self._places) or (lasts and self._lasting >= self._places):
             text = f"the server has {self._places} calls, the most there may be; try again"
-            raise _Refused(grpc.StatusCode.UNAVAILABLE, text)
+            raise ServiceError(text, code="UNAVAILABLE")
         self._working += work
         self._lasting += lasts
         try:

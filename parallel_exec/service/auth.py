@@ -15,9 +15,14 @@ _OPEN = "/grpc.health.v1.Health/Check"  # whoever checks a server's health has n
 def bearer(token: str) -> tuple[str, str]:
     """Return the metadata that carries a token.
 
+    Raises:
+        ValueError: the token is empty, or has what no metadata carries.
+
     >>> bearer("s3cret")
     ('authorization', 'Bearer s3cret')
     """
+    if not (token and token.isascii() and token.isprintable()):
+        raise ValueError("a token is text of one line, in ASCII")
     return KEY, f"Bearer {token}"
 
 

@@ -40,6 +40,9 @@ class Client:
         timeout_s: seconds that a call may take, streams excepted; None for any number.
         message_bytes: most bytes of a message that comes in, and so of a result.
 
+    Raises:
+        ValueError: the address or the token is none.
+
     >>> import asyncio, threading
     >>> import parallel_exec as px
     >>> from parallel_exec.service import Client
@@ -59,6 +62,9 @@ class Client:
         timeout_s: float | None = None,
         message_bytes: int = 128 << 20,
     ) -> None:
+        host, _, port = address.rpartition(":")
+        if not address.startswith("unix:") and not (host and port.isdecimal() and 0 < int(port) < 65536):
+            raise ValueError(f"an address is host:port or unix:path; got {address!r}")
         self.address = address
         options = [
             ("grpc.max_receive_message_length", message_bytes),
@@ -70,7 +76,7 @@ class Client:
         else:
             credentials = grpc.ssl_channel_credentials(certificates)
             self._channel = grpc.secure_channel(address, credentials, options)
-        self._metadata = (bearer(token),) if token else ()
+        self._metadata = () if token is None else (bearer(token),)
         self._timeout_s = timeout_s
         self._arenas = Arenas(ARENA_BYTES)
 

@@ -233,7 +233,7 @@ class Consumer:
             self._lost.set()
         elif getattr(error, "code", None) == _AGAIN:
             self._loop.call_later(_AGAIN_S, self._start, ident, document)
-        elif getattr(error, "code", None) in _REFUSALS:
+        elif error is not None and getattr(error, "code", None) in _REFUSALS:
             if not self._refused.done():
                 self._refused.set_exception(error)
         elif error is None:

@@ -122,6 +122,18 @@ def to_metadata(error: PexecError) -> tuple[tuple[str, bytes], ...]:
     return ((DETAILS_KEY, status.SerializeToString()),)
 
 
+def tell(error: PexecError, context: Any) -> None:
+    """Make an error the status of the call that has this context.
+
+    Not by `context.abort`: its error keeps the frames that it came through, and with them a request of up to 64 MiB,
+    until the collector comes by. The traceback of this error does the same.
+    """
+    error.__traceback__ = None
+    context.set_trailing_metadata(to_metadata(error))
+    context.set_code(code_of(error))
+    context.set_details(cut(str(error)))
+
+
 def from_call(error: grpc.RpcError) -> PexecError:
     """Return the error of a failed call: the one that the server tells of, or what gRPC itself says."""
     for key, value in error.trailing_metadata() or ():
@@ -129,7 +141,10 @@ def from_call(error: grpc.RpcError) -> PexecError:
             for detail in messages.Status.FromString(value).details:
                 if detail.type_url == _TYPE_URL:
                     return from_message(messages.Failure.FromString(detail.value))
-    return ServiceError(error.details() or "no reason is given", code=error.code().name)
+    text = error.details() or "no reason is given"
+    if error.code() == grpc.StatusCode.UNAVAILABLE:
+        text = f"the server cannot be reached, or is gone: {text.rpartition('last error: ')[2]}"
+    return ServiceError(text, code=error.code().name)
 
 
 def cut(text: str, most: int = _SHORT) -> str:

@@ -15,8 +15,8 @@ from ..sandbox.functions import functions_of, has_function
 from .failures import ServiceError
 from .wire import limits_from_message
 
-# A pool keeps a descriptor for each set of limits, for good.
-MOST_LIMITS = 64
+# A pool and its workers keep each set of limits, some 500 bytes, for good.
+MOST_LIMITS = 1024
 
 
 @dataclass(slots=True)

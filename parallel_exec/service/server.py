@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import resource
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..errors import PexecError, WorkerCrashed
 from ..limits import Limits
 from ..pool import Pool
 from .admission import Admission
-from .auth import TokenCheck
+from .auth import TokenCheck, bearer
 from .messages import SERVICE
 from .registry import Registry
 from .servicer import Servicer
@@ -26,9 +27,7 @@ _HEALTHY = health_pb2.HealthCheckResponse.SERVING
 _KEEPALIVE_MS = 60_000, 20_000
 _UNUSED_MS = 600_000
 _TELL_S = 1.0
-
-# Connections, each of which costs a descriptor and some 100 KB.
-CONNECTIONS = 512
+_HANDSHAKE_MS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +83,8 @@ class ServerOptions:
             raise ValueError("a certificate needs its key, and a key its certificate")
         if self.token == "":
             raise ValueError("the token is empty")
+        if self.token is not None:
+            bearer(self.token)
         if self.listen.startswith("unix:"):
             return
         host, colon, port = self.listen.rpartition(":")
@@ -143,7 +144,8 @@ class Server:
                     ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS[1]),
                     # Of one connection; a client that has more calls waits by itself.
                     ("grpc.max_concurrent_streams", max(2, options.calls // 2)),
-                    ("grpc.max_allowed_incoming_connections", CONNECTIONS),
+                    ("grpc.max_allowed_incoming_connections", _most_connections()),
+                    ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
                     # Nobody asks a connection without calls whether its client is still there; who is, connects anew.
                     ("grpc.max_connection_idle_ms", _UNUSED_MS),
                 ],
@@ -190,6 +192,12 @@ class Server:
         self._servicer.stopping.set()
         await self._server.stop(self._options.grace_s if grace_s is None else grace_s)
         await asyncio.to_thread(self.pool.shutdown, cancel_futures=True)
+
+
+def _most_connections() -> int:
+    """Return how many connections leave the pool half of the descriptors that this process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft // 2
 
 
 def _bind(server: Any, options: ServerOptions) -> str:

@@ -13,7 +13,7 @@ import grpc
 from ..errors import PexecError, WorkerCrashed
 from ..pool import JobFuture, Pool
 from . import messages, wire
-from .failures import ServiceError, code_of, cut, to_metadata
+from .failures import ServiceError, tell
 from .received import Received, parse_request
 from .registry import Entry, Registry
 from .stream import Context, Stream
@@ -131,12 +131,7 @@ class Servicer:
             problem = ServiceError(str(error), code="UNAVAILABLE")
         if isinstance(problem, WorkerCrashed) and problem.function is None:
             self.broken.set()  # no job's worker: the pool itself
-        # Errors and the frames that they came through, which have the request, may refer to each other; up to 64 MiB
-        # would wait for the collector. For the same reason this is not said by context.abort.
-        problem.__traceback__ = None
-        context.set_trailing_metadata(to_metadata(problem))
-        context.set_code(code_of(problem))
-        context.set_details(cut(str(problem)))
+        tell(problem, context)
         return None
 
 

@@ -85,6 +85,10 @@ def test_a_stream_of_lines(pexec, name):
         (["deploy", "other", "missing.js"], 1, "missing.js: cannot read the plugin: No such file"),
         (["swap", "NAME", "p.js", "--expect", "9"], 1, "version 1 of "),
         (["list", "--server", "127.0.0.1:1"], 1, "Connection refused"),
+        (["list", "--server", "127.0.0.1:99999"], 2, "an address is host:port or unix:path; got '127.0.0.1:99999'"),
+        (["list", "--server", "foo"], 2, "an address is host:port or unix:path; got 'foo'"),
+        (["list", "--server", "unix:nowhere"], 1, "the server cannot be reached, or is gone: "),
+        (["list", "--token-file", "two lines"], 2, "a token is text of one line, in ASCII"),
         (["list", "--server", ""], 2, "--server, or the variable PEXEC_SERVER, is needed"),
         (["list", "--token-file", "missing"], 1, "--token-file: cannot read missing"),
         (["stream", "NAME", "f", "--window", "0"], 2, "--window must be at least 1; got 0"),
@@ -95,6 +99,7 @@ def test_a_stream_of_lines(pexec, name):
 def test_what_fails_is_said_in_one_line(pexec, name, arguments, status, says):
     Path("doc").write_text('{"a": 7}')
     Path("bad").write_text('{"bad": true}')
+    Path("two lines").write_text("a\nb")
     ran = pexec(*(name if each == "NAME" else each for each in arguments))
     assert ran.status == status
     assert ran.err.count("\n") == 1 and ran.err.startswith("pexec: error: ") and says in ran.err

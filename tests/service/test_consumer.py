@@ -315,13 +315,3 @@ def test_a_stream_that_is_removed_begins_anew(consume, redis_server):
         assert results(redis, 1)[0][b"result"] == b"2"
         redis.flushall()
     assert process.end()[0] == 0
-
-
-def test_large_results_are_stored(consume, redis_server, tmp_path):
-    """More, together, than Redis takes at once."""
-    redis = redis_server.client()
-    redis.config_set("client-query-buffer-limit", 32 << 20)
-    (tmp_path / "work.js").write_text("const work = d => 'x'.repeat(4e6)")
-    put(redis, ({"n": n} for n in range(12)))
-    consume("--in-flight", "12")
-    assert [len(fields[b"result"]) for fields in results(redis, 12)] == [4_000_002] * 12
