@@ -16,7 +16,7 @@ from .failures import ServiceError
 from .wire import limits_from_message
 
 # A pool and its workers keep each set of limits, some 500 bytes, for good.
-MOST_LIMITS = 1024
+MOST_LIMITS = 256
 
 
 @dataclass(slots=True)

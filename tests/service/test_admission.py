@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -150,6 +151,32 @@ def test_who_waits_or_watches_does_not_hold_up_the_end(serve, silence):
         health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())  # by now it waits
         assert process.end(signal.SIGTERM) == (0, "")
         assert waiting.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_watcher_that_takes_no_byte_does_not_hold_up_the_end(serve):
+    """HTTP/2 by hand: a window of no bytes, and Health.Watch."""
+    process, address = serve("--grace", "0.1")
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+    fields = {":method": "POST", ":scheme": "http", ":path": WATCH, ":authority": "x", "te": "trailers"}
+    fields["content-type"] = "application/grpc"
+    headers = b"".join(
+        b"\0" + b"".join(bytes([len(part)]) + part.encode() for part in field) for field in fields.items()
+    )
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host, int(port))) as watcher:
+        no_window = frame(4, 0, 0, (4).to_bytes(2) + bytes(4))
+        call = frame(1, 4, 1, headers) + frame(0, 1, 1, bytes(5))
+        watcher.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_window + call)
+        stream = watcher.makefile("rb")
+        answered = False
+        while not answered:  # until the answer's headers are there, and so its message waits
+            head = stream.read(9)
+            stream.read(int.from_bytes(head[:3]))
+            answered = head[3] == 1
+        assert process.end(signal.SIGTERM) == (0, "")
 
 
 def test_what_failed_calls_held_is_given_back(serve):
