@@ -139,16 +139,19 @@ class _Feeder:
 
     def ended(self, documents: Sequence[int]) -> None:
         """These documents' outcomes are there."""
-        arena = self._arena
         with self._lock:
-            for document in documents:
-                size, offset = self._ahead.pop(document)
-                self._ahead_bytes -= size
-                if offset is not None and arena is not None:
-                    arena.free(offset)
+            self._count_out(documents)
             # Not for each: the thread is woken for several documents at once, and they travel together.
             if self._may_draw(2):
                 self._room.notify()
+
+    def _count_out(self, documents: Sequence[int]) -> None:
+        # A loop of the thread that Ctrl-C hits: not in a with statement itself (pool/README.md: unprotected loops).
+        for document in documents:
+            size, offset = self._ahead.pop(document)
+            self._ahead_bytes -= size
+            if offset is not None and self._arena is not None:
+                self._arena.free(offset)
 
     def stop(self) -> None:
         """Draw no more, and use the shared memory no more."""
