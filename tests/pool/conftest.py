@@ -69,15 +69,24 @@ class Tools:
 
     @staticmethod
     def descendants(pid: int | None = None) -> list[int]:
-        """Process ids of all descendants of a process, by default of this one."""
+        """Process ids of all descendants of a process, by default of this one, but for the one that multiprocessing
+        leaves in every process that has used it, as other tests do.
+        """
         found = []
         for process in psutil.Process(pid).children(recursive=True):
             try:
-                if process.status() != psutil.STATUS_ZOMBIE:
+                tracks = any("multiprocessing.resource_tracker" in argument for argument in process.cmdline())
+                if process.status() != psutil.STATUS_ZOMBIE and not tracks:
                     found.append(process.pid)
-            except psutil.NoSuchProcess:
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
         return found
+
+    def zygote(self) -> psutil.Process:
+        """The zygote of the one pool that is open."""
+        own = psutil.Process().pid
+        (zygote,) = [process for process in map(psutil.Process, self.descendants()) if process.ppid() == own]
+        return zygote
 
     @staticmethod
     def alive(pids: list[int]) -> list[int]:

@@ -9,7 +9,6 @@ import threading
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 import pytest
 
 import parallel_exec as px
@@ -99,7 +98,7 @@ def test_a_zygote_that_is_killed_is_replaced(tools: Any) -> None:
         assert pool.submit(tools.function("double"), 1).result() == 2
         victim = pool.submit(tools.function("spin"), 1)
         workers = [tools.busy_worker(pool)]
-        (zygote,) = psutil.Process().children()
+        zygote = tools.zygote()
         zygote.kill()
         assert isinstance(victim.exception(), px.WorkerCrashed)
         assert list(pool.map(tools.function("double"), range(20))) == list(range(0, 40, 2))
@@ -112,7 +111,7 @@ def test_a_zygote_that_is_stopped_is_replaced(tools: Any, monkeypatch: pytest.Mo
         assert pool.submit(tools.function("double"), 1).result() == 2
         victim = pool.submit(tools.function("spin"), 1)
         worker = tools.busy_worker(pool)
-        (zygote,) = psutil.Process().children()
+        zygote = tools.zygote()
         zygote.suspend()
         os.kill(worker, signal.SIGSTOP)  # only the zygote could end it, and start another one
         assert isinstance(victim.exception(), px.JobTimeout)
@@ -125,7 +124,7 @@ def test_a_pool_whose_zygote_is_stopped_can_be_closed(tools: Any, monkeypatch: p
     monkeypatch.setattr(processes, "STOP_S", 0.2)
     with Pool(2) as pool:
         pool.warm_up()
-        (zygote,) = psutil.Process().children()
+        zygote = tools.zygote()
         pids = [*tools.running(pool), zygote.pid]
         zygote.suspend()
     tools.eventually(lambda: not tools.alive(pids), "no process is left")

@@ -289,8 +289,10 @@ def test_a_redis_without_room_is_waited_for(consume, redis_server):
     process = consume()
     put(redis, [{"n": 1}])
     results(redis, 1)
+    process.popen.send_signal(signal.SIGSTOP)
     put(redis, ({"n": n} for n in range(2, 50)))
     redis.config_set("maxmemory", "1mb")
+    process.popen.send_signal(signal.SIGCONT)
     assert process.err().startswith("pexec: warning: Redis is lost: command not allowed when used memory")
     redis.config_set("maxmemory", "0")
     assert sorted(int(fields[b"result"]) for fields in results(redis, 49)) == [2 * n for n in range(1, 50)]
