@@ -157,35 +157,33 @@ class Reader:
 
     def unsigned(self, bits: int = 32) -> int:
         """An unsigned LEB128 number of at most that many bits."""
-        start, value, shift = self.offset, 0, 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= bits:
-                raise BakeError(f"number longer than {bits} bits at offset {start}")
+        start = self.offset
+        value, _, _ = self._leb128(bits)
         if value >> bits:
             raise BakeError(f"number over {bits} bits at offset {start}")
         return value
 
     def signed(self, bits: int = 32) -> int:
         """A signed LEB128 number of at most that many bits."""
-        start, value, shift = self.offset, 0, 0
-        while True:
-            byte = self.byte()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-            if shift >= bits:
-                raise BakeError(f"number longer than {bits} bits at offset {start}")
-        if byte & 0x40:
-            value -= 1 << shift
+        start = self.offset
+        value, length, last = self._leb128(bits)
+        if last & 0x40:
+            value -= 1 << length
         if not -(1 << bits - 1) <= value < 1 << bits - 1:
             raise BakeError(f"number over {bits} bits at offset {start}")
         return value
+
+    def _leb128(self, bits: int) -> tuple[int, int, int]:
+        """The bits of a number, how many they are (7 for each byte), and its last byte."""
+        start, value, length = self.offset, 0, 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 0x7F) << length
+            length += 7
+            if byte < 0x80:
+                return value, length, byte
+            if length >= bits:
+                raise BakeError(f"number longer than {bits} bits at offset {start}")
 
     def name(self) -> str:
         start = self.offset
