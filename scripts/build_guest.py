@@ -28,7 +28,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -333,13 +333,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.check:
         return 0 if is_current(GUEST) else 1
+    return exit_status("build_guest", lambda: _built(options.no_polls, force=options.force))
+
+
+def _built(no_polls: Path | None, *, force: bool) -> Iterator[Path]:
+    if no_polls is None:
+        yield build(force=force)
+    else:
+        write(no_polls / "engine.wasm", compile_guest(GUEST, polls=False))
+
+
+def exit_status(program: str, build: Callable[[], Iterable[Path]]) -> int:
+    """Print the paths of what a program builds, one by one, or what is wrong; return its exit status."""
     try:
-        if options.no_polls:
-            write(options.no_polls / "engine.wasm", compile_guest(GUEST, polls=False))
-            return 0
-        print(build(force=options.force))
+        for path in build():
+            print(path)
     except (BuildError, OSError) as error:
-        print(f"build_guest: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

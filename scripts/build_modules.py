@@ -24,9 +24,9 @@ from pathlib import Path
 
 from build_guest import (
     ZIGLANG,
-    BuildError,
     Source,
     bring_up_to_date,
+    exit_status,
     fetch,
     require_compiler,
     run_compiler,
@@ -161,15 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(module_names()):
         parser.error(f"there is no module {', '.join(sorted(unknown))}")
-    try:
-        for path in build_all(options.names or module_names()):
-            print(path)
-    except (BuildError, OSError) as error:
-        print(f"build_modules: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return exit_status("build_modules", lambda: build_all(options.names or module_names()))
 
 
 if __name__ == "__main__":
