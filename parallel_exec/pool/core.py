@@ -345,8 +345,7 @@ class Core:
         """
         with self._lock:
             self._reports.take_all(self._workers)
-            waiting, _ = self._scheduler.counts
-            over = not (waiting or self._closing or self._scheduler.spent() is not None)
+            over = not (self._scheduler.counts[0] or self._closing or self._scheduler.spent() is not None)
         with plain:
             if not self._reports.are_plain:
                 return False
