@@ -85,9 +85,9 @@ def serve(start: Callable[..., Process]) -> Callable[..., tuple[Process, str]]:
     return begin
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")  # not longer: tests of other modules look at what processes there are
 def address() -> Iterator[str]:
-    """Of a server that all tests share; each deploys under names of its own."""
+    """Of a server that a module's tests share; each deploys under names of its own."""
     process = Process("serve", "--workers", "2", "--time-limit", "20")
     yield process.out().removeprefix("serving on ")
     status, errors = process.end()
