@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from parallel_exec import MemoryImage, Plugin
-from parallel_exec.bench.fixture import document_path, plugin_path
+from parallel_exec.measure.fixture import document_path, plugin_path
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import parallel_exec as px
-from parallel_exec.sandbox import engine
-from parallel_exec.sandbox.version import wasmtime_version
+from parallel_exec.sandbox._engine import engine
+from parallel_exec.sandbox._engine.version import wasmtime_version
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 STRINGS = """

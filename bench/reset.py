@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 
 import parallel_exec as px
-from parallel_exec.sandbox.driver import Driver
-from parallel_exec.sandbox.reset import fill_new
+from parallel_exec.sandbox._js.driver import Driver
+from parallel_exec.sandbox._reset import fill_new
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 ROUNDS = 2000

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from parallel_exec.bench.machine import available_cpus
+from parallel_exec.measure.machine import available_cpus
 from parallel_exec.pool import Pool
 
 pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark, or the extra 'bench'")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from parallel_exec import Limits, MemoryImage, Sandbox
-from parallel_exec.sandbox.driver import Driver
-from parallel_exec.sandbox.reset import fill_new
-from parallel_exec.strategies import STRATEGIES, Work
+from parallel_exec.measure.strategies import STRATEGIES, Work
+from parallel_exec.sandbox._js.driver import Driver
+from parallel_exec.sandbox._reset import fill_new
 
 pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark, or the extra 'bench'")
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import (
+from parallel_exec.errors import (
     FuelExhausted,
     InvalidDocument,
     JobTimeout,
@@ -14,14 +14,14 @@ from .errors import (
     WasmError,
     WorkerCrashed,
 )
-from .function import PluginFunction
-from .limits import Limits
-from .plugin import Plugin
-from .sandbox import JobStats, MemoryImage, Sandbox
-from .wasm_plugin import WasmPlugin
+from parallel_exec.limits import Limits
+from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.sandbox import JobStats, MemoryImage, Sandbox
 
 if TYPE_CHECKING:
-    from .pool import ParIter, Pool
+    from parallel_exec.pool import ParIter, Pool
 
 __all__ = [
     "FuelExhausted",
@@ -49,7 +49,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # A program that runs a plugin on one document needs no processes: what starts them is imported on first use.
     if name in ("ParIter", "Pool"):
-        from . import pool
+        from parallel_exec import pool
 
         return getattr(pool, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .errors import PluginError
+from parallel_exec.errors import PluginError
 
 HostFunction = Callable[..., Any]
 """Takes the plugin's arguments and returns the call's result, all of them JSON values."""

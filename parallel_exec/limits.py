@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from .shown import options
+from parallel_exec._reprs import options
 
 MIB = 1 << 20
 _LEAST_MEMORY = 4 * MIB

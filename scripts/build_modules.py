@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Build the verification modules: libsecp256k1 and the C files of parallel_exec/modules become
-parallel_exec/modules/verify-*.wasm.
+"""Build the verification modules: libsecp256k1 and the C files of parallel_exec/verify/modules become
+parallel_exec/verify/modules/verify-*.wasm.
 
     python -m pip install ziglang==0.17.0 && python scripts/build_modules.py
 
@@ -85,7 +85,7 @@ UNITS = ("verify.c", "memory.c")  # the former includes the library's secp256k1.
 SOURCE_UNITS = ("precomputed_ecmult.c", "precomputed_ecmult_gen.c")
 LINK_FLAGS = ("-Wl,--no-entry", f"-Wl,-z,stack-size={STACK_SIZE}", "-Wl,--strip-all", "-Wl,--gc-sections")
 
-MODULES = Path(__file__).resolve().parent.parent / "parallel_exec" / "modules"
+MODULES = Path(__file__).resolve().parent.parent / "parallel_exec" / "verify" / "modules"
 
 
 def module_names() -> list[str]:
@@ -155,7 +155,7 @@ def build_all(names: Sequence[str]) -> Iterator[Path]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(
-        description="Build those of parallel_exec/modules/verify-*.wasm that are out of date."
+        description="Build those of parallel_exec/verify/modules/verify-*.wasm that are out of date."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"by default all: {', '.join(module_names())}")
     options = parser.parse_args(arguments)

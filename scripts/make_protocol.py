@@ -1,4 +1,4 @@
-"""Compile the service's protocol: parallel_exec/service/service.proto into service.binpb beside it.
+"""Compile the service's protocol: parallel_exec/service/_protocol/service.proto into service.binpb beside it.
 
 Not generated Python: that demands a protobuf as new as its generator and is refused by the majors after the next, while
 all of them read a serialised FileDescriptorSet. `--check` only says whether service.binpb is up to date. Needs
@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = "parallel_exec/service/service.proto"  # with folders: the name must be nobody else's in a process
-TARGET = ROOT / "parallel_exec" / "service" / "service.binpb"
+SOURCE = "parallel_exec/service/_protocol/service.proto"  # with folders: the name must be nobody else's in a process
+TARGET = ROOT / "parallel_exec" / "service" / "_protocol" / "service.binpb"
 
 
 def compile_protocol() -> bytes:

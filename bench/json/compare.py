@@ -27,7 +27,7 @@ import orjson
 from contestants import ACTIONS, LIMITS, Contestant, contestants
 
 import parallel_exec as px
-from parallel_exec.bench.machine import describe_machine, describe_versions
+from parallel_exec.measure.machine import describe_machine, describe_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ("polygons.json", "points.json", "features.json", "tiny.ndjson")
@@ -96,8 +96,8 @@ def measure(path: Path, everybody: list[Contestant], seconds: float) -> dict[str
 
 def track_jobs() -> dict[str, Callable[[], object]]:
     """The job that the README speaks of, by everybody who can do it: a document's bytes in, a number out."""
-    from parallel_exec.bench.peers import PEERS, NotForThisWork
-    from parallel_exec.strategies import Work
+    from parallel_exec.measure.peers import PEERS, NotForThisWork
+    from parallel_exec.measure.strategies import Work
 
     plugin = px.Plugin.from_file(ROOT / "fixtures" / "track_length.js")
     document = TRACK.read_bytes()

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 import parallel_exec as px
-from parallel_exec.sandbox.mailbox import Status
+from parallel_exec.sandbox._js.mailbox import Status
 
 ACTIONS = ("parse", "stringify", "round trip")
 IDENTITY = px.Plugin("function identity(document) { return document }", name="identity.js")

@@ -28,8 +28,8 @@ from compare import ROOT, ROUNDS, fixture_paths
 from contestants import IDENTITY, LIMITS
 
 import parallel_exec as px
-from parallel_exec.sandbox import engine
-from parallel_exec.sandbox.mailbox import Status
+from parallel_exec.sandbox._engine import engine
+from parallel_exec.sandbox._js.mailbox import Status
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import build_guest

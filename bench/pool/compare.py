@@ -45,8 +45,8 @@ import psutil  # type: ignore[import-untyped]
 import work
 
 import parallel_exec as px
-from parallel_exec.bench.fixture import plugin_path
-from parallel_exec.bench.machine import describe_machine, describe_versions
+from parallel_exec.measure.fixture import plugin_path
+from parallel_exec.measure.machine import describe_machine, describe_versions
 
 WORKERS = 2
 ROUNDS = 15

@@ -37,7 +37,7 @@ import psutil  # type: ignore[import-untyped]
 from fault_cases import ANSWER_S, ENDLESS_S, LIMIT_S, MOST_BYTES, OTHERS, TAKING_S
 from fault_pools import CONTESTANTS
 
-from parallel_exec.bench.machine import describe_machine, describe_versions
+from parallel_exec.measure.machine import describe_machine, describe_versions
 
 HERE = Path(__file__).parent
 SILENCE_S = 2 * ANSWER_S + 5.0  # longer than a case may be silent that does not hang

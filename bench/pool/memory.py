@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import parallel_exec as px
-from parallel_exec.bench.fixture import document_path, plugin_path
+from parallel_exec.measure.fixture import document_path, plugin_path
 
 BARE = "import sys, wasmtime, orjson; print(flush=True); sys.stdin.read()"
 FIELDS = ("Rss", "Pss", "Private_Dirty", "Shared_Clean", "Shared_Dirty")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import timeit
 
-from parallel_exec.pool.stats import Tally
+from parallel_exec.pool._stats import Tally
 
 JOBS = 50_000
 

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 import parallel_exec as px
-from parallel_exec.bench.fixture import document_path, plugin_path
-from parallel_exec.bench.peers import track_length
+from parallel_exec.measure.fixture import document_path, plugin_path
+from parallel_exec.measure.peers import track_length
 
 TINY = b'{"type":"Feature","properties":{"id":12345,"name":"node"},"geometry":null,"ele":512.25,"ok":true}   '
 

@@ -29,8 +29,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "pool"))
 import work
 
 import parallel_exec as px
-from parallel_exec.bench.fixture import plugin_path
-from parallel_exec.bench.machine import describe_machine, describe_versions
+from parallel_exec.measure.fixture import plugin_path
+from parallel_exec.measure.machine import describe_machine, describe_versions
 from parallel_exec.service import Client
 
 TINY = px.Plugin("function identity(d) { return d }", name="identity.js")

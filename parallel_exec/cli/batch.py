@@ -14,11 +14,11 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from ..errors import PexecError
-from ..function import PluginFunction
-from ..limits import Limits
-from ..sandbox import Image, Sandbox
-from .inputs import Document
+from parallel_exec.cli.inputs import Document
+from parallel_exec.errors import PexecError
+from parallel_exec.limits import Limits
+from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.sandbox import Image, Sandbox
 
 # Seconds after which the documents so far are looked at, to decide whether the rest goes to a pool.
 ALONE_S = 0.2
@@ -85,7 +85,7 @@ def _here(sandbox: Sandbox, function: PluginFunction, document: Document) -> Out
 def _in_pool(
     function: PluginFunction, documents: Iterator[Document], limits: Limits, workers: int
 ) -> Iterator[Outcome]:
-    from ..pool import Pool
+    from parallel_exec.pool import Pool
 
     waiting: deque[tuple[Document, int, Future[bytes] | None]] = deque()
     held = 0

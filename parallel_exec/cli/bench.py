@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from .failures import usage
-from .options import DebugOption, FunctionOption, JsonOption, MemoryOption, TimeOption, WorkersOption
-from .startup import ready
-from .work import DocumentArgument, PluginArgument, StrategiesOption, choose_strategies, make_work
+from parallel_exec.cli.failures import usage
+from parallel_exec.cli.options import DebugOption, FunctionOption, JsonOption, MemoryOption, TimeOption, WorkersOption
+from parallel_exec.cli.startup import ready
+from parallel_exec.cli.work import DocumentArgument, PluginArgument, StrategiesOption, choose_strategies, make_work
 
 
 def bench(
@@ -39,10 +39,10 @@ def bench(
     """
     if jobs is not None and jobs < 1:
         raise usage(f"--jobs must be at least 1; got {jobs}")
-    from ..bench.compare import compare
-    from ..bench.report import comparison_table, make_console
-    from .output import Output
-    from .terminal import Bar
+    from parallel_exec.cli.output import Output
+    from parallel_exec.cli.terminal import Bar
+    from parallel_exec.measure.compare import compare
+    from parallel_exec.measure.report import comparison_table, make_console
 
     ready()
     names = choose_strategies(strategies)

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from .failures import usage
-from .options import DebugOption, JsonOption, WorkersOption, count_workers
-from .startup import ready
+from parallel_exec.cli.failures import usage
+from parallel_exec.cli.options import DebugOption, JsonOption, WorkersOption, count_workers
+from parallel_exec.cli.startup import ready
 
 
 def verify(
@@ -28,11 +28,11 @@ def verify(
     """
     if messages < 8:
         raise usage(f"--messages must be at least 8; got {messages}")
-    from ..bench.report import make_console
-    from ..bench.verify.report import verification_table
-    from ..bench.verify.run import run
-    from .output import Output
-    from .terminal import Bar
+    from parallel_exec.cli.output import Output
+    from parallel_exec.cli.terminal import Bar
+    from parallel_exec.measure.report import make_console
+    from parallel_exec.verify.report import verification_table
+    from parallel_exec.verify.run import run
 
     ready()
     with Output(json) if json else nullcontext() as output:

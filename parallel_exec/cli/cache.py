@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from .options import DebugOption
+from parallel_exec.cli.options import DebugOption
 
 cache = typer.Typer(help="The cache of compiled engines.", no_args_is_help=False, rich_markup_mode=None)
 
@@ -12,7 +12,7 @@ cache = typer.Typer(help="The cache of compiled engines.", no_args_is_help=False
 @cache.command("info")
 def info(debug: DebugOption = False) -> None:
     """Show where compiled engines are kept, and how large they are."""
-    from ..sandbox import artifact
+    from parallel_exec.sandbox._engine import artifact
 
     entries = artifact.describe()
     typer.echo(artifact.artifact_directory())
@@ -24,7 +24,7 @@ def info(debug: DebugOption = False) -> None:
 @cache.command("clear")
 def clear(debug: DebugOption = False) -> None:
     """Delete the compiled engines; the next run compiles what it needs."""
-    from ..sandbox import artifact
+    from parallel_exec.sandbox._engine import artifact
 
     typer.echo(f"{_count(artifact.clear())} deleted from {artifact.artifact_directory()}")
 

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import FAILURE, Failure, one_line, say, usage
-from .options import DebugOption, InputOption, MemoryOption, TimeOption, load_plugin, make_limits, read_secret
+from parallel_exec.cli.failures import FAILURE, Failure, one_line, say, usage
+from parallel_exec.cli.options import (
+    DebugOption,
+    InputOption,
+    MemoryOption,
+    TimeOption,
+    load_plugin,
+    make_limits,
+    read_secret,
+)
 
 if TYPE_CHECKING:
-    from ..limits import Limits
-    from ..service import Client, Deployed
+    from parallel_exec.limits import Limits
+    from parallel_exec.service import Client, Deployed
 
 client = typer.Typer(help="Ask a server of `pexec serve`.", no_args_is_help=False, rich_markup_mode=None)
 
@@ -203,7 +211,7 @@ def _connect(server: str, token_file: str | None, tls_ca: str | None) -> Client:
     token = None if token_file is None else read_secret(token_file, "--token-file").decode(errors="replace").strip()
     certificates = None if tls_ca is None else read_secret(tls_ca, "--tls-ca")
 
-    from ..service import Client
+    from parallel_exec.service import Client
 
     try:
         return Client(server, token=token, certificates=certificates)
@@ -216,7 +224,7 @@ def _limits(memory: str | None, time_s: float | None) -> Limits | None:
 
 
 def _documents(files: list[str], *, lines: bool) -> Iterator[bytes]:
-    from .inputs import read_documents
+    from parallel_exec.cli.inputs import read_documents
 
     for document in read_documents(files, lines=lines, in_thread=True):
         if document.text is None:

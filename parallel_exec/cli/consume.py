@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .client import CertificateOption, ServerOption, TokenOption, _connect
-from .failures import say, usage
-from .options import (
+from parallel_exec.cli.client import CertificateOption, ServerOption, TokenOption, _connect
+from parallel_exec.cli.failures import say, usage
+from parallel_exec.cli.options import (
     DebugOption,
     FunctionOption,
     InputOption,
@@ -26,13 +26,13 @@ from .options import (
     load_function,
     make_limits,
 )
-from .startup import ready
+from parallel_exec.cli.startup import ready
 
 if TYPE_CHECKING:
-    from ..documents import Input
-    from ..limits import Limits
-    from ..service import Client
-    from ..service.consumer import ConsumerOptions, Counts, Submit
+    from parallel_exec._codec.documents import Input
+    from parallel_exec.limits import Limits
+    from parallel_exec.queue.consumer import ConsumerOptions, Counts, Submit
+    from parallel_exec.service import Client
 
 Stop = Callable[[Any], None]
 
@@ -104,7 +104,7 @@ def consume(
         import redis  # noqa: F401
     except ModuleNotFoundError:
         raise ImportError("pexec consume needs redis: pip install 'parallel_exec[redis]'") from None
-    from ..service.consumer import ConsumerOptions
+    from parallel_exec.queue.consumer import ConsumerOptions
 
     try:
         options = ConsumerOptions(
@@ -137,7 +137,7 @@ def _local(
     plugin: str, function: str | None, input: Input, limits: Limits, workers: int
 ) -> Iterator[tuple[Submit, Stop]]:
     """What begins and what stops a job in a pool of this process."""
-    from ..pool import Pool
+    from parallel_exec.pool import Pool
 
     loaded, _, name = load_function(plugin, function, limits)
     chosen = loaded.function(name, input=input, output="bytes")
@@ -160,8 +160,8 @@ def _remote(
 async def _consume(
     url: str, names: tuple[str, str, str], submit: Submit, stop_job: Stop, options: ConsumerOptions
 ) -> Counts:
-    from ..service.consumer import Consumer
-    from ..service.redis_queue import RedisQueue
+    from parallel_exec.queue.consumer import Consumer
+    from parallel_exec.queue.redis_streams import RedisQueue
 
     def lost(why: str) -> None:
         say(f"Redis is lost: {why}; going on when it is there again", "warning")

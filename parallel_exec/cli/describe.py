@@ -9,15 +9,22 @@ from typing import Any
 
 import orjson
 
-from ..errors import PluginError
-from ..plugin import Plugin
-from ..sandbox import MemoryImage
-from ..sandbox.functions import functions_of
-from ..sandbox.image import MAGIC as IMAGE_MAGIC
-from ..sandbox.wasm_format import MAGIC as WASM_MAGIC
-from ..sandbox.wasm_format import BakeError, ExternalKind, SectionId, read_sections, section_header, unsigned
+from parallel_exec.errors import PluginError
+from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.sandbox import MemoryImage
+from parallel_exec.sandbox._binary.format import MAGIC as WASM_MAGIC
+from parallel_exec.sandbox._binary.format import (
+    BakeError,
+    ExternalKind,
+    SectionId,
+    read_sections,
+    section_header,
+    unsigned,
+)
+from parallel_exec.sandbox._js.functions import functions_of
+from parallel_exec.sandbox._js.image import MAGIC as IMAGE_MAGIC
 
-NOTE = "parallel_exec.plugin"
+NOTE = "parallel_exec.plugins._javascript"
 
 
 def describe(path: str, content: bytes) -> dict[str, Any]:

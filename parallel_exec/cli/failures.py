@@ -81,7 +81,7 @@ def report(error: BaseException) -> None:
 
 
 def _ours(error: BaseException) -> bool:
-    from ..errors import PexecError
+    from parallel_exec.errors import PexecError
 
     return isinstance(error, PexecError | ImportError)
 

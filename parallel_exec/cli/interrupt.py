@@ -13,7 +13,7 @@ import sys
 import threading
 from types import FrameType
 
-from .failures import INTERRUPTED
+from parallel_exec.cli.failures import INTERRUPTED
 
 GRACE_S = 0.1
 

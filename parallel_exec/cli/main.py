@@ -15,10 +15,10 @@ from typing import Annotated
 
 import typer
 
-from .failures import BROKEN_PIPE, FAILURE, INTERRUPTED, Debug, one_line, quiet_stdout, report, say
-from .interrupt import Terminated, install
-from .options import DebugOption
-from .startup import begin, ready
+from parallel_exec.cli.failures import BROKEN_PIPE, FAILURE, INTERRUPTED, Debug, one_line, quiet_stdout, report, say
+from parallel_exec.cli.interrupt import Terminated, install
+from parallel_exec.cli.options import DebugOption
+from parallel_exec.cli.startup import begin, ready
 
 COMMANDS = ("run", "serve", "client", "consume", "verify-demo", "bench", "profile", "plugin", "cache")
 
@@ -38,7 +38,7 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
     words = [argument for argument in arguments if not argument.startswith("-")]
     word = words[0] if words else ""
     if words[:2] == ["bench", "verify"]:  # a plugin of that name is ./verify
-        from .bench_verify import verify
+        from parallel_exec.cli.bench_verify import verify
 
         group = typer.Typer()
         group.command("verify")(verify)
@@ -56,7 +56,7 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
 
 def _show_version(value: bool) -> None:
     if value:
-        from ..bench.machine import package_version
+        from parallel_exec.measure.machine import package_version
 
         typer.echo(f"pexec {package_version()}")
         raise typer.Exit

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .failures import Debug, Failure, os_failure, usage
+from parallel_exec.cli.failures import Debug, Failure, os_failure, usage
 
 if TYPE_CHECKING:
-    from ..limits import Limits
-    from ..plugin import Plugin
-    from ..sandbox import Image, MemoryImage
-    from ..wasm_plugin import WasmPlugin
+    from parallel_exec.limits import Limits
+    from parallel_exec.plugins._javascript import Plugin
+    from parallel_exec.plugins._wasm import WasmPlugin
+    from parallel_exec.sandbox import Image, MemoryImage
 
 
 def _set_debug(value: bool) -> None:
@@ -77,7 +77,7 @@ def make_limits(memory: str | None, time_s: float | None, *, pinned: bool = Fals
     """
     import time
 
-    from ..limits import Limits
+    from parallel_exec.limits import Limits
 
     values: dict[str, object] = {}
     if memory is not None:
@@ -99,9 +99,9 @@ def load_plugin(path: str) -> Plugin | WasmPlugin:
     Raises:
         PluginError: it cannot be read, or is not text.
     """
-    from ..plugin import Plugin
-    from ..sandbox.wasm_format import MAGIC
-    from ..wasm_plugin import WasmPlugin
+    from parallel_exec.plugins._javascript import Plugin
+    from parallel_exec.plugins._wasm import WasmPlugin
+    from parallel_exec.sandbox._binary.format import MAGIC
 
     try:
         with open(path, "rb") as file:
@@ -118,7 +118,7 @@ def load_function(path: str, function: str | None, limits: Limits) -> tuple[Plug
         PluginError: as of `load_plugin`; or it cannot be loaded within the limits. Failure: see `choose_function`; a
         module's function has to be named, for none tells which ones it has.
     """
-    from ..plugin import Plugin
+    from parallel_exec.plugins._javascript import Plugin
 
     loaded = load_plugin(path)
     if isinstance(loaded, Plugin):
@@ -144,7 +144,7 @@ def read_secret(path: str, option: str) -> bytes:
 
 def count_workers(workers: int | None) -> int:
     """Return how many workers there are to be."""
-    from ..bench.machine import available_cpus
+    from parallel_exec.measure.machine import available_cpus
 
     if workers is not None and workers < 1:
         raise usage(f"--workers must be at least 1; got {workers}")
@@ -153,7 +153,7 @@ def count_workers(workers: int | None) -> int:
 
 def capture(plugin: Plugin, limits: Limits) -> MemoryImage:
     """Return the plugin's image, captured within the limits that the options ask for."""
-    from ..sandbox import MemoryImage
+    from parallel_exec.sandbox import MemoryImage
 
     return MemoryImage.capture(plugin.source, name=plugin.name, kind=plugin.kind, limits=limits)
 
@@ -164,7 +164,7 @@ def choose_function(plugin: Plugin, image: MemoryImage, function: str | None, li
     Raises:
         Failure: the plugin has no function of that name; or none is named and there is none, or no telling which.
     """
-    from ..sandbox.functions import functions_of, has_function
+    from parallel_exec.sandbox._js.functions import functions_of, has_function
 
     if function is not None:
         if not function:

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from typing import BinaryIO, Self
 
-from .failures import Failure, os_failure, quiet_stdout
-from .interrupt import unfinished
+from parallel_exec.cli.failures import Failure, os_failure, quiet_stdout
+from parallel_exec.cli.interrupt import unfinished
 
 
 class Output:

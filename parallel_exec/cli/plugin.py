@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .failures import os_failure, usage
-from .options import DebugOption, FunctionOption, choose_function
+from parallel_exec.cli.failures import os_failure, usage
+from parallel_exec.cli.options import DebugOption, FunctionOption, choose_function
 
 plugin = typer.Typer(help="Plugins as files.", no_args_is_help=False, rich_markup_mode=None)
 
@@ -30,13 +30,13 @@ def bake(
         raise usage("-o is needed: the file to write the module to, such as track.wasm")
     from pathlib import Path
 
-    from ..limits import Limits
-    from ..plugin import Plugin
-    from ..sandbox import Engine
-    from ..sandbox.functions import functions_of
-    from ..sandbox.wizer import bake as bake_module
-    from .describe import note_section
-    from .output import Output
+    from parallel_exec.cli.describe import note_section
+    from parallel_exec.cli.output import Output
+    from parallel_exec.limits import Limits
+    from parallel_exec.plugins._javascript import Plugin
+    from parallel_exec.sandbox import Engine
+    from parallel_exec.sandbox._binary.bake import bake as bake_module
+    from parallel_exec.sandbox._js.functions import functions_of
 
     loaded = Plugin.from_file(source)
     image = loaded.image()
@@ -67,7 +67,7 @@ def inspect(
     """Tell what a file is, which functions it has, and how large its image is."""
     from pathlib import Path
 
-    from .describe import describe
+    from parallel_exec.cli.describe import describe
 
     try:
         content = Path(file).read_bytes()
@@ -85,7 +85,7 @@ def inspect(
 
 
 def _shown(value: Any) -> str:
-    from .failures import one_line
+    from parallel_exec.cli.failures import one_line
 
     if isinstance(value, dict):
         return ", ".join(f"{key} = {item:,}" for key, item in value.items()) or "none"

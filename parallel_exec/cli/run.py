@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import FAILURE, Failure, say, usage
-from .options import (
+from parallel_exec.cli.failures import FAILURE, Failure, say, usage
+from parallel_exec.cli.options import (
     DebugOption,
     FunctionOption,
     MemoryOption,
@@ -19,10 +19,10 @@ from .options import (
     load_function,
     make_limits,
 )
-from .startup import ready
+from parallel_exec.cli.startup import ready
 
 if TYPE_CHECKING:
-    from .batch import Outcome
+    from parallel_exec.cli.batch import Outcome
 
 
 def run(
@@ -69,10 +69,10 @@ def run(
     processes = count_workers(workers)
     placeholder = _placeholder(failed_as)
 
-    from .batch import WORTH_S, run_batch
-    from .inputs import read_documents
-    from .output import Output
-    from .terminal import Bar
+    from parallel_exec.cli.batch import WORTH_S, run_batch
+    from parallel_exec.cli.inputs import read_documents
+    from parallel_exec.cli.output import Output
+    from parallel_exec.cli.terminal import Bar
 
     ready()
     loaded, image, chosen = load_function(plugin, function, limits)
@@ -84,7 +84,7 @@ def run(
     documents = read_documents(sources, lines=lines, in_thread=watch)
     outcomes: Generator[Outcome | str]
     if watch:
-        from .watch import run_watched
+        from parallel_exec.cli.watch import run_watched
 
         outcomes = run_watched(plugin, loaded, chosen, documents, limits=limits, workers=processes)
     else:

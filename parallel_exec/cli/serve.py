@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import usage
-from .options import DebugOption, MemoryOption, TimeOption, WorkersOption, make_limits, parse_size, read_secret
-from .startup import ready
+from parallel_exec.cli.failures import usage
+from parallel_exec.cli.options import (
+    DebugOption,
+    MemoryOption,
+    TimeOption,
+    WorkersOption,
+    make_limits,
+    parse_size,
+    read_secret,
+)
+from parallel_exec.cli.startup import ready
 
 if TYPE_CHECKING:
-    from ..service import ServerOptions
+    from parallel_exec.service import ServerOptions
 
 
 def serve(
@@ -57,7 +65,7 @@ def serve(
     if workers is not None and workers < 1:
         raise usage(f"--workers must be at least 1; got {workers}")
 
-    from ..service import ServerOptions
+    from parallel_exec.service import ServerOptions
 
     try:
         options = ServerOptions(
@@ -80,7 +88,7 @@ def serve(
 
 
 async def _serve(options: ServerOptions) -> None:
-    from ..service import Server
+    from parallel_exec.service import Server
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

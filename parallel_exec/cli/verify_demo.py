@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from .failures import Failure, say, usage
-from .options import DebugOption, JsonOption, WorkersOption, count_workers
-from .startup import ready
+from parallel_exec.cli.failures import Failure, say, usage
+from parallel_exec.cli.options import DebugOption, JsonOption, WorkersOption, count_workers
+from parallel_exec.cli.startup import ready
 
 
 def verify_demo(
@@ -34,10 +34,10 @@ def verify_demo(
         raise usage(f"--messages must be at least 8; got {messages}")
     processes = count_workers(workers)
     try:
-        from ..bench.verify.demo import run_demo
+        from parallel_exec.verify.demo import run_demo
     except ModuleNotFoundError as error:
         raise ImportError(f"the demo needs {error.name}: pip install 'parallel_exec[service,redis,wasm]'") from None
-    from .output import Output
+    from parallel_exec.cli.output import Output
 
     ready()
     with Output(json) if json else nullcontext() as output:

@@ -12,15 +12,15 @@ import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
 
-from ..any_plugin import AnyPlugin
-from ..errors import PexecError
-from ..limits import Limits
-from ..pool import Pool
-from ..sandbox import MemoryImage
-from ..sandbox.functions import has_function
-from .batch import Outcome
-from .inputs import Document
-from .options import load_plugin
+from parallel_exec.cli.batch import Outcome
+from parallel_exec.cli.inputs import Document
+from parallel_exec.cli.options import load_plugin
+from parallel_exec.errors import PexecError
+from parallel_exec.limits import Limits
+from parallel_exec.plugins._base import AnyPlugin
+from parallel_exec.pool import Pool
+from parallel_exec.sandbox import MemoryImage
+from parallel_exec.sandbox._js.functions import has_function
 
 # Documents that are read and whose outcomes have not been taken, per worker.
 AHEAD_PER_WORKER = 8

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .failures import os_failure, usage
-from .options import capture, choose_function, count_workers, make_limits
+from parallel_exec.cli.failures import os_failure, usage
+from parallel_exec.cli.options import capture, choose_function, count_workers, make_limits
 
 if TYPE_CHECKING:
-    from ..strategies import Work
+    from parallel_exec.measure.strategies import Work
 
 PluginArgument = Annotated[
     str | None,
@@ -31,8 +31,8 @@ StrategiesOption = Annotated[
 
 def choose_strategies(names: str | None) -> list[str]:
     """Return the strategies that an option names, in the order in which reports show them."""
-    from ..bench.compare import unknown_strategies
-    from ..strategies import STRATEGIES
+    from parallel_exec.measure.compare import unknown_strategies
+    from parallel_exec.measure.strategies import STRATEGIES
 
     if names is None:
         return list(STRATEGIES)
@@ -55,10 +55,10 @@ def make_work(
     limits = make_limits(memory_limit, time_limit, pinned=True)
     processes = count_workers(workers)
 
-    from ..bench.compare import check_once
-    from ..bench.fixture import document_path, plugin_path
-    from ..plugin import Plugin
-    from ..strategies import Work
+    from parallel_exec.measure.compare import check_once
+    from parallel_exec.measure.fixture import document_path, plugin_path
+    from parallel_exec.measure.strategies import Work
+    from parallel_exec.plugins._javascript import Plugin
 
     loaded = Plugin.from_file(plugin or plugin_path())
     path = document or str(document_path())

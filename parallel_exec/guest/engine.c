@@ -1,5 +1,5 @@
 /* The engine: QuickJS-ng and what we put around it, one translation unit, so that our code sees the engine's shapes, objects
- * and parser without a patch to them. The exports at the end are all that the host calls; parallel_exec/sandbox/instance.py
+ * and parser without a patch to them. The exports at the end are all that the host calls; parallel_exec/sandbox/_engine/instance.py
  * is the other side.
  *
  * A sandbox's life: engine_start() once, engine_configure() if there is something to, engine_load() with the plugin's source, engine_job() for samples if there are any,

@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .pool import Pool
-from .stats import Distribution, PoolStats
+from parallel_exec.pool._pool import Pool
+from parallel_exec.pool._stats import Distribution, PoolStats
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -1,11 +1,11 @@
 """One sandbox in this process: the engine, a plugin's image, and jobs that start from it and end in a reset."""
 
-from .engine import Engine
-from .image import MemoryImage
-from .images import load_image
-from .runner import Image
-from .sandbox import Sandbox
-from .stats import JobStats
-from .wasm_image import WasmImage
+from parallel_exec.sandbox._engine.engine import Engine
+from parallel_exec.sandbox._images import load_image
+from parallel_exec.sandbox._js.image import MemoryImage
+from parallel_exec.sandbox._runner import Image
+from parallel_exec.sandbox._sandbox import Sandbox
+from parallel_exec.sandbox._stats import JobStats
+from parallel_exec.sandbox._wasm.image import WasmImage
 
 __all__ = ["Engine", "Image", "JobStats", "MemoryImage", "Sandbox", "WasmImage", "load_image"]

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
-    from .client import Client
-    from .failures import ServiceError
-    from .server import Server, ServerOptions
-    from .values import Deployed, Result, ServiceStats
+    from parallel_exec.service._client.client import Client
+    from parallel_exec.service._protocol.failures import ServiceError
+    from parallel_exec.service._protocol.values import Deployed, Result, ServiceStats
+    from parallel_exec.service._server.server import Server, ServerOptions
 
 _HOMES = {
-    "Client": "client",
-    "Deployed": "values",
-    "Result": "values",
-    "Server": "server",
-    "ServerOptions": "server",
-    "ServiceError": "failures",
-    "ServiceStats": "values",
+    "Client": "_client.client",
+    "Deployed": "_protocol.values",
+    "Result": "_protocol.values",
+    "Server": "_server.server",
+    "ServerOptions": "_server.server",
+    "ServiceError": "_protocol.failures",
+    "ServiceStats": "_protocol.values",
 }
 
 __all__ = ["Client", "Deployed", "Result", "Server", "ServerOptions", "ServiceError", "ServiceStats"]

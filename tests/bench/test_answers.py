@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from parallel_exec.bench.answers import AnswersDiffer, Referee, difference, read_answer
+from parallel_exec.measure.answers import AnswersDiffer, Referee, difference, read_answer
 
 
 @pytest.mark.parametrize(

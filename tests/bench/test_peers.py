@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from parallel_exec import JSError, Limits, Plugin
-from parallel_exec.bench.fixture import FUNCTION, document_path, is_shipped, plugin_path
-from parallel_exec.bench.peers import PEERS, NotForThisWork, PlainPython, track_length
-from parallel_exec.strategies import Work
+from parallel_exec.measure.fixture import FUNCTION, document_path, is_shipped, plugin_path
+from parallel_exec.measure.peers import PEERS, NotForThisWork, PlainPython, track_length
+from parallel_exec.measure.strategies import Work
 
 
 def shipped() -> Work:

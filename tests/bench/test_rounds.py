@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_exec.bench.answers import AnswersDiffer, Referee
-from parallel_exec.bench.rounds import ROUNDS, choose_jobs, measure, prepare, split
+from parallel_exec.measure.answers import AnswersDiffer, Referee
+from parallel_exec.measure.rounds import ROUNDS, choose_jobs, measure, prepare, split
 
 
 class Contestant:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_exec.bench.statistics import Sample, Summary, percentile
+from parallel_exec.measure.statistics import Sample, Summary, percentile
 
 values = st.lists(st.floats(min_value=0, max_value=1e9), min_size=2, max_size=200).map(sorted)
 

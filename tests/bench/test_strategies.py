@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from parallel_exec import JSError, Limits, Plugin, PluginError
+from parallel_exec.measure.strategies import STRATEGIES, Work
 from parallel_exec.sandbox import Engine
-from parallel_exec.strategies import STRATEGIES, Work
 
 IN_PROCESS = [name for name in STRATEGIES if name != "parallel"]
 BAKED = ("wizer", "wizer-plus", "cached", "parser")

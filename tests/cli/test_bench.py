@@ -8,8 +8,8 @@ import json
 
 import pytest
 
-from parallel_exec.strategies import STRATEGIES, Stage
-from parallel_exec.strategies.image import Image
+from parallel_exec.measure.strategies import STRATEGIES, Stage
+from parallel_exec.measure.strategies.image import Image
 
 ALL = ["baseline", "wizer", "wizer-plus", "cached", "parser", "image", "parallel"]
 ENTRY = {"name": str, "median_us": float, "p10_us": float, "p90_us": float, "jobs": int, "jobs_per_s": float}

@@ -30,7 +30,7 @@ def modules() -> None:
 
 
 def test_all_runtimes_on_random_kinds(pexec, tmp_path, monkeypatch):
-    from parallel_exec.bench.verify import run
+    from parallel_exec.verify import run
 
     monkeypatch.setattr(run, "ROUNDS", 2)
     monkeypatch.setattr(run, "ROUND_S", 0.001)
@@ -63,7 +63,7 @@ def test_all_runtimes_on_random_kinds(pexec, tmp_path, monkeypatch):
 
 
 def test_a_missing_runtime_is_named(pexec, tmp_path, monkeypatch):
-    from parallel_exec.bench.verify import run
+    from parallel_exec.verify import run
 
     monkeypatch.setattr(run, "ROUNDS", 1)
     monkeypatch.setattr(run, "ROUND_S", 0.001)
@@ -77,7 +77,7 @@ def test_a_missing_runtime_is_named(pexec, tmp_path, monkeypatch):
 
 
 def test_a_wrong_answer_ends_the_run(pexec, monkeypatch):
-    from parallel_exec.bench.verify import runtimes
+    from parallel_exec.verify import runtimes
 
     monkeypatch.setattr(runtimes.Native, "verify", lambda self, messages: [True] * len(messages))
     ran = pexec("bench", "verify", "--messages", "24")
@@ -86,7 +86,7 @@ def test_a_wrong_answer_ends_the_run(pexec, monkeypatch):
 
 
 def test_signing_needs_its_package(monkeypatch):
-    from parallel_exec.bench.verify.messages import sign
+    from parallel_exec.verify.messages import sign
 
     monkeypatch.setitem(sys.modules, "coincurve", None)
     with pytest.raises(PexecError, match="pip install coincurve"):

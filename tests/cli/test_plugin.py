@@ -9,7 +9,7 @@ import pytest
 
 from parallel_exec import Limits, Plugin
 from parallel_exec.sandbox import Engine, MemoryImage
-from parallel_exec.sandbox.driver import Driver
+from parallel_exec.sandbox._js.driver import Driver
 
 SOURCE = "export const twice = d => 2 * d; export default function () {}"
 

@@ -55,7 +55,8 @@ def test_one_small_document_imports_neither_what_draws_nor_what_starts_processes
     (tmp_path / "one.json").write_text('{"a": 1}')
     code = (
         "import sys; from parallel_exec.cli.main import dispatch; status = dispatch(sys.argv[1:]);"
-        "heavy = ('rich', 'psutil', 'parallel_exec.pool', 'parallel_exec.strategies', 'parallel_exec.bench.report');"
+        "heavy = ('rich', 'psutil', 'parallel_exec.pool', 'parallel_exec.measure.strategies',"
+        "'parallel_exec.measure.report');"
         "print(status, [name for name in heavy if name in sys.modules])"
     )
     ran = subprocess.run(

@@ -148,7 +148,7 @@ def interrupt_at_every_line() -> Callable[..., int]:
             def trace(frame: FrameType, event: str, _argument: object) -> Any:
                 nonlocal left
                 path = Path(frame.f_code.co_filename)
-                if path.parent.name != "pool" or path.name not in files:
+                if "pool" not in path.parts or path.name.lstrip("_") not in files:
                     return None
                 # Lines at which nothing can be raised are outside of the protection of what they stand in: an empty
                 # body, a try, and a with statement's own line, which comes up again just before __exit__ is called.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from parallel_exec.pool.cpus import _cgroup_quota, usable_cpus
+from parallel_exec._cpus import _cgroup_quota, usable_cpus
 
 
 def test_affinity_bounds_the_number() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import JobFuture, Pool, publisher, sandboxes
+from parallel_exec.pool import JobFuture, Pool
+from parallel_exec.pool._scheduling import publisher
+from parallel_exec.pool._workers import sandboxes
 
 
 def plugin(says: int, filler: int = 0) -> px.Plugin:

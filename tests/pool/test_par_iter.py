@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
-from parallel_exec.pool.mapping import MOST_AHEAD
+from parallel_exec.pool._mapping import MOST_AHEAD
 
 SOURCE = """
 const inc = x => x + 1, triple = async x => 3 * x, odd = x => x % 2, small = x => x < 50 ? 'yes' : '';

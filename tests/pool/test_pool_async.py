@@ -14,7 +14,7 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
-from parallel_exec.pool.mapping import MOST_AHEAD
+from parallel_exec.pool._mapping import MOST_AHEAD
 
 ENDLESS = px.Limits(time_s=None)
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import Pool, supervisor
-from parallel_exec.pool.mapping import LEAST_AHEAD, MOST_AHEAD
+from parallel_exec.pool import Pool
+from parallel_exec.pool._mapping import LEAST_AHEAD, MOST_AHEAD
+from parallel_exec.pool._scheduling import supervisor
 
 # CPU time and much grace: the quick jobs have these limits, too, and the machine may be busy.
 LIMITS = px.Limits(time_s=0.4, clock="cpu", grace_s=60.0)

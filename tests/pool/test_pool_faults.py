@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import Pool, processes, spinning, supervisor
-from parallel_exec.pool.bell import ring_bell
-from parallel_exec.pool.future import JobFuture
+from parallel_exec.pool import Pool
+from parallel_exec.pool._future import JobFuture
+from parallel_exec.pool._scheduling import processes, spinning, supervisor
+from parallel_exec.pool._transport.bell import ring_bell
 
 
 # Not SIGSEGV: sent from outside it reaches wasmtime's handler, which makes of it an abort or nothing, as the moment has

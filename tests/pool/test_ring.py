@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parallel_exec.pool.ring import HEADER_BYTES, SKIP, Ring, RingCorrupted
+from parallel_exec.pool._transport.ring import HEADER_BYTES, SKIP, Ring, RingCorrupted
 
 CAPACITY = 4096
 

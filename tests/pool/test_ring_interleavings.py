@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from parallel_exec.pool.ring import HEADER_BYTES, Ring
+from parallel_exec.pool._transport.ring import HEADER_BYTES, Ring
 
 
 class Baton:

@@ -15,16 +15,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from parallel_exec.pool.bell import new_bell, ring_bell, silence_bell
-from parallel_exec.pool.block import BLOCK_BYTES, Block
-from parallel_exec.pool.channel import new_memory
+from parallel_exec.pool._transport.bell import new_bell, ring_bell, silence_bell
+from parallel_exec.pool._transport.block import BLOCK_BYTES, Block
+from parallel_exec.pool._transport.channel import new_memory
 
 # It answers before it releases: killed in between, it answers the same message again in its next life.
 ECHO = """
 import os, select, sys, zlib
 sys.path[:] = sys.argv[4:]
-from parallel_exec.pool.bell import ring_bell, silence_bell
-from parallel_exec.pool.block import Block
+from parallel_exec.pool._transport.bell import ring_bell, silence_bell
+from parallel_exec.pool._transport.block import Block
 memory, bell, peer = map(int, sys.argv[1:4])
 block = Block(memory)
 while True:

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import parallel_exec as px
-from parallel_exec.pool.channel import Kind, Shared
-from parallel_exec.pool.job import BATCH_NS, MOST_BATCHED, QUIET_NS, Target
-from parallel_exec.pool.scheduler import (
+from parallel_exec.pool._scheduling.job import BATCH_NS, MOST_BATCHED, QUIET_NS, Target
+from parallel_exec.pool._scheduling.scheduler import (
     BATCH_BYTES,
     CRASH_ROW_S,
     CRASHES_AT_LEAST,
@@ -19,6 +18,7 @@ from parallel_exec.pool.scheduler import (
     WINDOW_BYTES,
     Scheduler,
 )
+from parallel_exec.pool._transport.channel import Kind, Shared
 
 
 def new_target(cost_ns: int = 0, domain: str | None = None) -> Target:

@@ -12,7 +12,7 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Distribution, Pool, PoolEvent
-from parallel_exec.pool.stats import Tally
+from parallel_exec.pool._stats import Tally
 
 
 def test_jobs_bytes_and_times_in_all_and_per_worker(tools: Any) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import wasmtime
 
-from parallel_exec.sandbox import artifact
-from parallel_exec.sandbox.engine import CONFIG_KEY, Engine
+from parallel_exec.sandbox._engine import artifact
+from parallel_exec.sandbox._engine.engine import CONFIG_KEY, Engine
 
 KEY = artifact.artifact_key("0" * 64, CONFIG_KEY)
 WASM = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
@@ -272,7 +272,7 @@ def test_processes_that_start_together(cache: Path) -> None:
 
 def test_an_engine_that_is_not_built_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from parallel_exec import PluginError
-    from parallel_exec.sandbox import engine
+    from parallel_exec.sandbox._engine import engine
 
     monkeypatch.setattr(engine, "GUEST", tmp_path)
     with pytest.raises(PluginError, match=r"the engine is not built .*run: python scripts/build_guest\.py"):

@@ -82,7 +82,7 @@ def test_it_is_part_of_the_plugin() -> None:
 
 
 def test_the_functions_of_such_a_plugin_can_be_listed() -> None:
-    from parallel_exec.sandbox.functions import functions_of, has_function
+    from parallel_exec.sandbox._js.functions import functions_of, has_function
 
     for source in ("const f = 1, g = x => eval(x)", "export const g = x => eval(x)"):
         image = px.Plugin(source, eval=False).image()

@@ -22,7 +22,7 @@ import pytest
 import wasmtime
 
 import parallel_exec as px
-from parallel_exec.sandbox import raw
+from parallel_exec.sandbox._engine import raw
 
 Caller = Callable[..., Any]
 
@@ -338,7 +338,7 @@ def test_a_closed_sandbox_frees_its_functions_and_memory() -> None:
         gc.collect()
         assert instance() is None
     del sandbox, get
-    from parallel_exec import any_plugin
+    from parallel_exec.plugins import _base as any_plugin
 
     any_plugin._images._images.clear()
     gc.collect()

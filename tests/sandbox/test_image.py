@@ -16,8 +16,8 @@ import orjson
 import pytest
 
 import parallel_exec as px
-from parallel_exec.sandbox import image as image_module
-from parallel_exec.sandbox.engine import Engine
+from parallel_exec.sandbox._engine.engine import Engine
+from parallel_exec.sandbox._js import image as image_module
 
 SOURCE = """
 const table = new Map([["a", 1]]);

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.sandbox import outcome
-from parallel_exec.sandbox.text import read_text
+from parallel_exec.sandbox import _outcome as outcome
+from parallel_exec.sandbox._text import read_text
 
 SandboxOf = Callable[..., px.Sandbox]
 GOOD = "\nfunction good(x) { return 2 * x }"

@@ -10,8 +10,8 @@ import pytest
 import wasmtime
 
 import parallel_exec as px
-from parallel_exec.sandbox import raw
-from parallel_exec.sandbox.engine import MAX_WASM_STACK, make_config
+from parallel_exec.sandbox._engine import raw
+from parallel_exec.sandbox._engine.engine import MAX_WASM_STACK, make_config
 
 MODULE = """
 (module

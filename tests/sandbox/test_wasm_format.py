@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parallel_exec.sandbox.wasm_format import (
+from parallel_exec.sandbox._binary.format import (
     BakeError,
     Reader,
     SectionId,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import pytest
 
 import parallel_exec as px
-from parallel_exec.sandbox.watchdog import Watchdog
+from parallel_exec.sandbox._engine.watchdog import Watchdog
 
 SOURCE = """
 let calls = 0;

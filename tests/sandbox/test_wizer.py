@@ -12,9 +12,9 @@ import wasmtime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parallel_exec.sandbox import wasm_data
-from parallel_exec.sandbox.wasm_format import Buffer, SectionId, read_sections, section_header, unsigned
-from parallel_exec.sandbox.wizer import BakeError, bake
+from parallel_exec.sandbox._binary import data as wasm_data
+from parallel_exec.sandbox._binary.bake import BakeError, bake
+from parallel_exec.sandbox._binary.format import Buffer, SectionId, read_sections, section_header, unsigned
 
 PAGE = 65536
 ENGINE = wasmtime.Engine()

@@ -14,7 +14,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import parallel_exec as px
-from parallel_exec.service import Client, ServiceError, messages
+from parallel_exec.service import Client, ServiceError
+from parallel_exec.service._protocol import messages
 
 PLUGIN = px.Plugin("const double = x => 2 * x; const long = x => 'x'.repeat(1e6); function spin() { for (;;) ; }")
 STREAM = f"/{messages.SERVICE}/ExecuteStream"

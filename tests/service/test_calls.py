@@ -6,8 +6,9 @@ import grpc
 import pytest
 
 import parallel_exec as px
-from parallel_exec.service import ServiceError, messages
-from parallel_exec.service.failures import DETAILS_KEY
+from parallel_exec.service import ServiceError
+from parallel_exec.service._protocol import messages
+from parallel_exec.service._protocol.failures import DETAILS_KEY
 
 SOURCE = """
 function double(x) { return 2 * x }

@@ -21,10 +21,10 @@ def test_the_compiled_protocol_is_what_its_source_says():
 
 def test_requests_are_read_as_protobuf_reads_them():
     """Also those that are none, or longer than they say."""
-    messages = pytest.importorskip("parallel_exec.service.messages")
+    messages = pytest.importorskip("parallel_exec.service._protocol.messages")
     from google.protobuf.message import DecodeError
 
-    from parallel_exec.service.received import SMALL, parse_request, serialize_documents
+    from parallel_exec.service._protocol.received import SMALL, parse_request, serialize_documents
 
     def read(parse: Callable[[bytes], Any], data: bytes) -> Any:
         try:

@@ -15,7 +15,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import parallel_exec as px
 from parallel_exec.cli.main import dispatch
-from parallel_exec.service import Client, ServerOptions, ServiceError, messages
+from parallel_exec.service import Client, ServerOptions, ServiceError
+from parallel_exec.service._protocol import messages
 
 PLUGIN = px.Plugin(
     "function double(x) { return 2 * x }"

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.service import Client, ServiceError, messages
-from parallel_exec.service.shm import SCHEME, Arena, Arenas, document_at, open_arena
+from parallel_exec.service import Client, ServiceError
+from parallel_exec.service._protocol import messages
+from parallel_exec.service._protocol.shm import SCHEME, Arena, Arenas, document_at, open_arena
 
 SECRET = bytes(range(16))
 HEX = SECRET.hex()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parallel_exec import InvalidDocument, OutputTooLarge, PexecError
-from parallel_exec.documents import decode, encode
+from parallel_exec._codec.documents import decode, encode
 
 TEXT = b'{"a": [1, 2.5, null, "\xc3\xa9"]}'
 

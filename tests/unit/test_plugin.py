@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec import function as function_module
+from parallel_exec.plugins import _function as function_module
 
 DOUBLE = "function double(x) { return 2 * x }"
 

@@ -12,7 +12,7 @@ import pytest
 from vectors import Vector, bip340, build_modules, wycheproof
 
 import parallel_exec as px
-from parallel_exec.modules import FOLDER, module_path
+from parallel_exec.verify.modules import FOLDER, module_path
 
 pytest.importorskip("ziglang")
 
@@ -190,7 +190,7 @@ def test_a_request_that_does_not_fit_is_refused() -> None:
 
 
 def test_a_module_that_is_not_built_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from parallel_exec import modules
+    from parallel_exec.verify import modules
 
     monkeypatch.setattr(modules, "FOLDER", tmp_path)
     with pytest.raises(px.PluginError, match=r"run: python scripts/build_modules\.py schnorr-speed-wide"):

@@ -18,7 +18,7 @@ import pytest
 from modules import GUEST, IMPORTS, module
 
 import parallel_exec as px
-from parallel_exec import any_plugin
+from parallel_exec.plugins import _base as any_plugin
 
 WASM = module(GUEST)
 PLUGIN = px.WasmPlugin(WASM, name="guest.wasm")

@@ -10,11 +10,11 @@ import wasmtime
 from modules import GUEST, module
 
 import parallel_exec as px
-from parallel_exec.sandbox import raw
-from parallel_exec.sandbox.engine import GUEST as ENGINE
-from parallel_exec.sandbox.engine import make_config
-from parallel_exec.sandbox.wasm_format import BakeError
-from parallel_exec.sandbox.wasm_prepare import GLOBAL, REFUSED, START, prepare
+from parallel_exec.sandbox._binary.format import BakeError
+from parallel_exec.sandbox._engine import raw
+from parallel_exec.sandbox._engine.engine import GUEST as ENGINE
+from parallel_exec.sandbox._engine.engine import make_config
+from parallel_exec.sandbox._wasm.prepare import GLOBAL, REFUSED, START, prepare
 
 RUNTIME = wasmtime.Engine(make_config())
 

@@ -1,0 +1,1 @@
+"""Python values, arrays and MessagePack to bytes and back."""

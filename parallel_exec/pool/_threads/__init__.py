@@ -1,0 +1,1 @@
+"""``Pool(backend="thread")``: workers that are threads of this process."""

@@ -1,0 +1,1 @@
+"""How jobs and results travel between processes: rings in shared memory, doorbells, and sockets for descriptors."""

@@ -1,0 +1,1 @@
+"""Redis streams as a queue of documents: each entry gets one result."""

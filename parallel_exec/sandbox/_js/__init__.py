@@ -1,0 +1,1 @@
+"""Plugins of JavaScript: QuickJS-ng as the engine, its mailbox, images and jobs."""

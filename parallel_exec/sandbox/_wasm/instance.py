@@ -1,0 +1,67 @@
+"""An instance of somebody else's module, and what becomes of its failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import wasmtime
+
+from parallel_exec.errors import FuelExhausted, PexecError, PluginError, WasmError
+from parallel_exec.limits import Limits
+from parallel_exec.sandbox import _outcome as outcome
+from parallel_exec.sandbox._engine.engine import Engine
+from parallel_exec.sandbox._engine.instance import PAGE, LinearMemory, MemoryRefused
+from parallel_exec.sandbox._engine.raw import Trapped
+from parallel_exec.sandbox._wasm.prepare import GLOBAL, REFUSED
+from parallel_exec.sandbox._wasm.wapc import Wapc
+
+
+class WasmInstance(LinearMemory):
+    """An instance of a prepared module (`wasm_prepare`)."""
+
+    def function(self, name: str) -> wasmtime.Func | None:
+        """Return an exported function, if there is one of this name."""
+        item = self._exports.get(name)
+        return item if isinstance(item, wasmtime.Func) else None
+
+    def mutable(self) -> Iterator[tuple[str, wasmtime.Global]]:
+        """Yield the module's mutable globals by the names under which they are exported."""
+        for name, item in self._exports.items():
+            if isinstance(item, wasmtime.Global) and (name.startswith(GLOBAL) or name == REFUSED):
+                yield name, item
+
+    def refused(self) -> int:
+        """Return how many bytes of memory the guest asked for, in all, when it was refused the last time, or 0."""
+        item = self._exports[REFUSED]
+        assert isinstance(item, wasmtime.Global)
+        return int(item.value(self.store)) % (1 << 32) * PAGE
+
+
+def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
+    """Make an instance.
+
+    Raises:
+        MemoryLimitExceeded: its memory is larger than the limits allow. PluginError: its tables are, or a segment lies
+        outside of its memory or table.
+    """
+    try:
+        instance = WasmInstance(engine, limits.memory_bytes, wapc.exports)
+    except MemoryRefused as refused:
+        raise outcome.out_of_memory(limits, refused.wanted) from None
+    except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
+        raise PluginError(f"no instance of the module can be made: {str(error).splitlines()[-1].strip()}") from None
+    wapc.memory = instance
+    return instance
+
+
+def trap_error(instance: WasmInstance, limits: Limits, trap: Trapped) -> PexecError:
+    """Return the error of a call that ended in a trap; the instance must not be used again."""
+    if trap.interrupted:
+        return outcome.timeout(limits)
+    if trap.out_of_fuel:
+        return FuelExhausted(f"used up Limits.fuel={limits.fuel} instructions")
+    if trap.stack_overflow:
+        return WasmError("the call stack is exhausted", trapped=True)
+    if wanted := instance.refused():
+        return outcome.out_of_memory(limits, wanted)
+    return WasmError(f"the module trapped: {trap}", trapped=True)
