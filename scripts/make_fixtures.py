@@ -180,8 +180,8 @@ PLACES = (
 )  # fmt: skip
 EMOJI = ("🚲", "⛰️", "🏊‍♀️", "👩‍👩‍👧‍👦", "🇨🇭", "☕", "🌊", "🦆", "👍🏽")
 PHRASES = (
-    "open all year", "the locals say \"better than the guidebook\"", "ring twice,\nthen wait", "access\tby boat only",
-    "C:\\maps\\old\\sheet 12", "see also <a href=\"/poi\">here</a> & there", "first line\r\nsecond line",
+    "open all year", 'the locals say "better than the guidebook"', "ring twice,\nthen wait", "access\tby boat only",
+    "C:\\maps\\old\\sheet 12", 'see also <a href="/poi">here</a> & there', "first line\r\nsecond line",
     "line\u2028and paragraph\u2029separators", "no-break\u00a0space, zero\u200bwidth",
     "bell \u0007 and escape \u001b[1m", "à la carte: crème brûlée, jalapeños, smörgåsbord",
     "見晴らしが良い", "Вход со двора", "مفتوح يوميا", "½ price, 20 €, 15 °C",

@@ -6,7 +6,8 @@ import faulthandler
 from collections.abc import Iterator
 
 import pytest
-from attack import Pools, Sandboxes
+
+from tests.attacks.attack import Pools, Sandboxes
 
 
 @pytest.fixture(scope="module")

@@ -21,19 +21,20 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-import test_depth  # noqa: E402
-import test_interrupt  # noqa: E402
-import test_loops  # noqa: E402
-import test_memory  # noqa: E402
-import test_native_loops  # noqa: E402
-import test_pollution  # noqa: E402
-import test_results  # noqa: E402
-import test_throws  # noqa: E402
-from attack import MIB, NEIGHBOUR, PLUGIN, PREPARING, good_answer  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 import parallel_exec as px  # noqa: E402
+from tests.attacks import (  # noqa: E402
+    test_depth,
+    test_interrupt,
+    test_loops,
+    test_memory,
+    test_native_loops,
+    test_pollution,
+    test_results,
+    test_throws,
+)
+from tests.attacks.attack import MIB, NEIGHBOUR, PLUGIN, PREPARING, good_answer  # noqa: E402
 
 FAMILIES = (
     test_loops,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from attack import CALM, PLUGIN, Attack, judged
-
 import parallel_exec as px
+from tests.attacks.attack import CALM, PLUGIN, Attack, judged
 
 VALUES = {
     "detached-length": ("const b = new ArrayBuffer(8); b.transfer(); return [b.byteLength, b.detached]", [0, True]),

@@ -7,9 +7,9 @@ import os
 import time
 
 import pytest
-from attack import CALM, PATIENT, PLUGIN, Attack, judged
 
 import parallel_exec as px
+from tests.attacks.attack import CALM, PATIENT, PLUGIN, Attack, judged
 
 # Names that hosts of JavaScript give it: none is there.
 HOST_NAMES = [

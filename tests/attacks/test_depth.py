@@ -4,9 +4,8 @@ error; never the end of the instance.
 
 from __future__ import annotations
 
-from attack import PATIENT, Attack, judged
-
 import parallel_exec as px
+from tests.attacks.attack import PATIENT, Attack, judged
 
 DEEP = {
     "function": "(function f() { f() })()",

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import random
 
-from attack import PATIENT, PLUGIN, PREPARING
-from test_interrupt import STOPPED
-from test_memory import GREEDY
-from test_pollution import BODIES
-
 import parallel_exec as px
+from tests.attacks.attack import PATIENT, PLUGIN, PREPARING
+from tests.attacks.test_interrupt import STOPPED
+from tests.attacks.test_memory import GREEDY
+from tests.attacks.test_pollution import BODIES
 
 PROBE = px.Plugin(
     """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from attack import CALM, HURRIED, PATIENT, PLUGIN, Attack, Pools, attacks, judged, loops
 
 import parallel_exec as px
+from tests.attacks.attack import CALM, HURRIED, PATIENT, PLUGIN, Attack, Pools, attacks, judged, loops
 
 SPIN = "for (;;);"
 

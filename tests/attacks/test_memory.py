@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from attack import PATIENT, PREPARING, Attack, judged, loops
-
 import parallel_exec as px
+from tests.attacks.attack import PATIENT, PREPARING, Attack, judged, loops
 
 GREEDY = {
     "arrays": "const a = []; for (;;) a.push([])",

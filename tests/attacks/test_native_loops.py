@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from attack import PREPARING, Attack, judged, loops
-
 import parallel_exec as px
+from tests.attacks.attack import PREPARING, Attack, judged, loops
 
 # These never end by themselves, whatever the machine's speed.
 ENDLESS = {

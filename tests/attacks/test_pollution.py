@@ -4,9 +4,8 @@ answer does not show any of it.
 
 from __future__ import annotations
 
-from attack import PATIENT, Attack, judged
-
 import parallel_exec as px
+from tests.attacks.attack import PATIENT, Attack, judged
 
 BODIES = {
     "global": "globalThis.leaked = 1",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from attack import CALM, PATIENT, PLUGIN, Attack, judged, loops
 
 import parallel_exec as px
+from tests.attacks.attack import CALM, PATIENT, PLUGIN, Attack, judged, loops
 
 WRITTEN = {
     "undefined": ("return undefined", None),

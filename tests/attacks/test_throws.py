@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from attack import PLUGIN, Attack, Sandboxes, judged, loops
 
 import parallel_exec as px
+from tests.attacks.attack import PLUGIN, Attack, Sandboxes, judged, loops
 
 THROWN = {
     "null": ("null", "null"),

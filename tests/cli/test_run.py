@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from modules import GUEST, module
+
+from tests.wasm.modules import GUEST, module
 
 DOCUMENTS = b'{"a":1}\n\n{"bad":"dog"}\n{"a":\n{"a":[2]}\n'
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from json_oracle import ORACLE
 
 import parallel_exec as px
+from tests.json.json_oracle import ORACLE
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-import json_texts as texts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from json_judge import fault, python_accepts
-from json_settings import examples
 
 import parallel_exec as px
+from tests.json import json_texts as texts
+from tests.json.json_judge import fault, python_accepts
+from tests.json.json_settings import examples
 
 
 def offset_of(oracle: px.Sandbox, document: bytes) -> int | None:

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from json_oracle import ORACLE
 
 import parallel_exec as px
+from tests.json.json_oracle import ORACLE
 
 MIB = 1 << 20
 
 
-def sandbox(**limits: float | int | None) -> px.Sandbox:
+def sandbox(**limits: float | None) -> px.Sandbox:
     return px.Sandbox(ORACLE, limits=px.Limits(**limits))  # type: ignore[arg-type]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-import json_texts as texts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from json_settings import examples
 
 import parallel_exec as px
+from tests.json import json_texts as texts
+from tests.json.json_settings import examples
 
 
 def assert_alike(oracle: px.Sandbox, batch: list[str]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 
-import json_texts as texts
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from json_oracle import ORACLE
-from json_settings import examples
 
 import parallel_exec as px
+from tests.json import json_texts as texts
+from tests.json.json_oracle import ORACLE
+from tests.json.json_settings import examples
 
 LIMITS = px.Limits(time_s=None, memory_bytes=1 << 30)
 FEATURE = {

@@ -11,10 +11,10 @@ import struct
 
 import pytest
 from hypothesis import given
-from json_settings import examples
-from json_values import BRANCHES, LEAVES, VALUES, fill
 
 import parallel_exec as px
+from tests.json.json_settings import examples
+from tests.json.json_values import BRANCHES, LEAVES, VALUES, fill
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[-+.\de]*')
 

@@ -7,9 +7,9 @@ the first before the second, and check it at all: a trap costs the instance, and
 from __future__ import annotations
 
 import pytest
-from recursion import check, outcome, sandbox
 
 import parallel_exec as px
+from tests.sandbox.recursion import check, outcome, sandbox
 
 __all__ = ["sandbox"]
 

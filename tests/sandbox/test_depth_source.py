@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from recursion import check, outcome, sandbox
 
 import parallel_exec as px
+from tests.sandbox.recursion import check, outcome, sandbox
 
 __all__ = ["sandbox"]
 

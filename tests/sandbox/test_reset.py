@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hostile import programs
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 import parallel_exec as px
+from tests.sandbox.hostile import programs
 
 # Runs its document as a script: so one image serves all hostile programs. `probe` uses much of the engine.
 SOURCE = """

@@ -176,7 +176,7 @@ def test_no_more_different_limits_than_a_pool_should_keep(serve):
 
 
 def test_a_module(client):
-    from modules import GUEST, module
+    from tests.wasm.modules import GUEST, module
 
     wasm = px.WasmPlugin(module(GUEST), name="guest.wasm")
     assert client.deploy("wasm", wasm).functions == ()

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from modules import ARITHMETIC, IMPORTS, module
 
 import parallel_exec as px
+from tests.wasm.modules import ARITHMETIC, IMPORTS, module
 
 PAGES = 3
 # CPU time, for a busy machine may well keep a job waiting; what never ends needs but little of it.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from modules import GUEST, IMPORTS, module
 
 import parallel_exec as px
 from parallel_exec.sandbox._wasm import compile as wasm_compile
+from tests.wasm.modules import GUEST, IMPORTS, module
 
 CALL = '(func (export "__guest_call") (param i32 i32) (result i32) (i32.const 1))'
 MEMORY = '(memory (export "memory") 1)'

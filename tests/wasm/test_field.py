@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import wasmtime
-from vectors import build_modules
+
+from tests.wasm.vectors import build_modules
 
 pytest.importorskip("ziglang")
 

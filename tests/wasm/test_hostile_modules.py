@@ -9,10 +9,10 @@ from typing import Any
 
 import ormsgpack
 import pytest
-from modules import GUEST, IMPORTS, module
 
 import parallel_exec as px
 from parallel_exec._codec import message_pack
+from tests.wasm.modules import GUEST, IMPORTS, module
 
 CALL = '(func (export "__guest_call") (param i32 i32) (result i32) (i32.const 1))'
 MEMORY = '(memory (export "memory") 1)'

@@ -15,10 +15,10 @@ from typing import Any
 import numpy
 import ormsgpack
 import pytest
-from modules import GUEST, IMPORTS, module
 
 import parallel_exec as px
 from parallel_exec.plugins import _base as any_plugin
+from tests.wasm.modules import GUEST, IMPORTS, module
 
 WASM = module(GUEST)
 PLUGIN = px.WasmPlugin(WASM, name="guest.wasm")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from modules import ARITHMETIC, GUEST, module
 
 import parallel_exec as px
+from tests.wasm.modules import ARITHMETIC, GUEST, module
 
 GUEST_PLUGIN = px.WasmPlugin(module(GUEST), name="guest.wasm")
 NUMBERS = px.WasmPlugin(module(ARITHMETIC), name="numbers.wasm")

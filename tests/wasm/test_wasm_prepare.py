@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import wasmtime
-from modules import GUEST, module
 
 import parallel_exec as px
 from parallel_exec.sandbox._binary.format import BakeError
@@ -15,6 +14,7 @@ from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.engine import GUEST as ENGINE
 from parallel_exec.sandbox._engine.engine import make_config
 from parallel_exec.sandbox._wasm.prepare import GLOBAL, REFUSED, START, prepare
+from tests.wasm.modules import GUEST, module
 
 RUNTIME = wasmtime.Engine(make_config())
 

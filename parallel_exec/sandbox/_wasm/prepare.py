@@ -198,7 +198,8 @@ def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
 
 def _types(section: Section | None) -> list[bool]:
     """Of each type of a function, whether it has numbers only. wasmtime's C interface ends the process when it is asked
-    for the type of a vector."""
+    for the type of a vector.
+    """
     if section is None:
         return []
     reader = section.reader()

@@ -204,7 +204,6 @@ class Wapc:
         """The function as the guest may call it: not after its deadline, which code without a jump back does not look
         at.
         """
-
         callbacks = self.host.callbacks
 
         def guarded(*numbers: int) -> int | None:
