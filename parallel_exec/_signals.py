@@ -1,31 +1,220 @@
-"""What has to hold while WebAssembly may call functions of ours: that these begin without an exception.
+"""Signals' handlers, held back for the length of a step and called between steps.
 
-What is raised before a ``try`` of such a function, ctypes, which has called it, writes to standard error; it then
-returns whatever lies on the stack, and wasmtime takes that for the address of a trap: a crash. Two things raise there:
+CPython runs a signal's handler in the main thread, between any two bytecodes, and what the handler raises (Ctrl-C's
+KeyboardInterrupt, an alarm's timeout) tears whatever ran there. A step that must be done whole, because it holds a lock,
+or because its halves do not fit together, runs inside of `held`: the signals that come meanwhile are noted, and their
+handlers called at its end. trio protects its own steps in the same way (``trio/_core/_ki.py``).
 
-- a signal's handler, as KeyboardInterrupt's, for Python runs it where it next executes Python code in the main thread.
-  So handlers are held back: a signal is noted, and its handler called by `Callbacks.deliver`;
-- the recursion limit, which must be some calls away.
+A step that waits gives `held` something that ends its wait, so that Ctrl-C is not kept waiting either. All of this
+concerns the main thread only; elsewhere it costs a comparison.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from _thread import allocate_lock, get_ident
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 try:
     _signals: Any = importlib.import_module("_signal")  # `signal` makes enums of what it gives and takes: 11 us a call
 except ImportError:
     _signals = signal
 # Those that programs have handlers for which raise; Ctrl-C's is there in every program.
-_SIGNALS = tuple(
-    int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGUSR1") if hasattr(signal, name)
+_NUMBERS = tuple(
+    int(getattr(signal, name))
+    for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
 )
+
+Handler = Callable[[int, FrameType | None], Any]
+T = TypeVar("T")
+
+
+class _MainThread:
+    """What is held back, and how many steps deep the main thread is.
+
+    Where a handler raises in here, which two signals within microseconds can bring about, `_note` may stay installed:
+    outside of steps it calls the handler that it stands for, and the next step's end takes it away.
+    """
+
+    def __init__(self) -> None:
+        self.ident = threading.main_thread().ident
+        self.depth = 0
+        self.handlers: dict[int, Handler] = {}
+        self.pending: list[tuple[Handler, int, FrameType | None]] = []
+        self.wakes: list[Callable[[], object]] = []
+
+    def hold(self) -> None:
+        """Begin a step."""
+        # Counted first: a collection of garbage in the middle may run a finalizer that has a step of its own.
+        self.depth += 1
+        if self.depth == 1:
+            try:
+                self._take()
+            except BaseException:  # by the handler of one signal before it was held
+                self.let_go()
+                raise
+
+    def let_go(self) -> None:
+        """End a step; at the end of the outermost one call the handlers of what has come. Raises what they raise."""
+        self.depth -= 1
+        if self.depth == 0:
+            try:
+                self._give_back()
+            finally:
+                self.deliver()
+
+    def deliver(self) -> None:
+        """Call the handlers of the signals that have come; one that raises does not keep the others from it."""
+        if self.pending:
+            handler, number, frame = self.pending.pop(0)
+            try:
+                handler(number, frame)
+            finally:
+                self.deliver()
+
+    def _take(self) -> None:
+        for number in _NUMBERS:
+            handler = _signals.getsignal(number)
+            if callable(handler) and handler != self._note:
+                self.handlers[number] = handler
+                _signals.signal(number, self._note)
+
+    def _give_back(self) -> None:
+        for number, handler in reversed(list(self.handlers.items())):
+            if _signals.getsignal(number) == self._note:  # else the user's code has installed another one meanwhile
+                _signals.signal(number, handler)
+            self.handlers.pop(number, None)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        handler = self.handlers[number]
+        if self.depth == 0:
+            handler(number, frame)
+            return
+        self.pending.append((handler, number, frame))
+        for wake in self.wakes:
+            wake()
+
+
+_main = _MainThread()
+
+
+class held:  # noqa: N801 -- a context manager that reads as a word: `with held():`
+    """The context of a step that no signal's handler interrupts.
+
+    Args:
+        wake: ends the step's wait, if it waits; called when a signal comes.
+
+    >>> before = signal.signal(signal.SIGUSR1, lambda number, frame: print("handled"))
+    >>> with held():
+    ...     signal.raise_signal(signal.SIGUSR1)
+    ...     print("the step is done")
+    the step is done
+    handled
+    >>> _ = signal.signal(signal.SIGUSR1, before)
+    """
+
+    __slots__ = ("_wake",)
+
+    def __init__(self, wake: Callable[[], object] | None = None) -> None:
+        self._wake = wake
+
+    def __enter__(self) -> None:
+        if get_ident() == _main.ident:
+            _main.hold()
+            if self._wake is not None:
+                _main.wakes.append(self._wake)
+
+    def __exit__(self, *_exception: object) -> None:
+        if get_ident() == _main.ident:
+            if self._wake is not None:
+                _main.wakes.pop()
+            _main.let_go()
+
+
+class Lock:
+    """A lock whose holder no signal's handler interrupts, so that none can leave it taken or what it guards half done."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+
+    def __enter__(self) -> None:
+        if get_ident() == _main.ident:
+            _main.hold()
+        self._lock.acquire()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._lock.release()
+        if get_ident() == _main.ident:
+            _main.let_go()
+
+
+class RLock:
+    """The same, reentrant, and as `threading.Condition` wants it."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock: Any = threading.RLock()
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 -- as of threading's
+        """As `threading.RLock.acquire`."""
+        with held():
+            if not self._lock.acquire(blocking, timeout):
+                return False
+            if get_ident() == _main.ident:
+                _main.hold()
+            return True
+
+    def release(self) -> None:
+        """As `threading.RLock.release`."""
+        self._lock.release()
+        if get_ident() == _main.ident:
+            _main.let_go()
+
+    __enter__ = acquire
+
+    def __exit__(self, *_exception: object) -> None:
+        self.release()
+
+    def _is_owned(self) -> bool:
+        return bool(self._lock._is_owned())
+
+
+class Gate:
+    """What one thread waits at until another one opens it, once for each wait.
+
+    An Event would do, but that its lock is a Condition's, which a signal's handler can leave taken in a thread that
+    waits or sets: whoever sets it next would hang. This is one lock, taken and given back by single operations.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """End the wait, or the next one if there is none now."""
+        try:
+            self._lock.release()
+        except RuntimeError:  # it is open
+            return
+
+    def close(self) -> None:
+        """Have the next wait begin anew."""
+        self._lock.acquire(blocking=False)
+
+    def wait(self, timeout: float = -1.0) -> bool:
+        """Wait, for so many seconds at most, -1 for ever; return whether it was opened."""
+        return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
 # Calls that the functions, wasmtime's own among them, make to turn an exception into a trap.
@@ -33,70 +222,59 @@ _FRAMES = 12
 
 
 class Callbacks:
-    """The context of calls into WebAssembly. Signals' handlers are held back, and at its end those of signals that have
-    come are called; they run in the main thread, so elsewhere there is nothing to hold.
+    """The context of calls into WebAssembly that may call functions of ours: these must begin without an exception.
+
+    What is raised before a ``try`` of such a function, ctypes, which has called it, writes to standard error; it then
+    returns whatever lies on the stack, and wasmtime takes that for the address of a trap: a crash. Two things raise
+    there: a signal's handler, so handlers are held; and the recursion limit, which must be some calls away.
 
     Raises:
         RecursionError: the recursion limit is too near.
-
-    Attributes:
-        pending: signals that have come, and whose handlers have not been called.
     """
 
-    __slots__ = ("_handlers", "pending")
-
-    def __init__(self) -> None:
-        self.pending: list[tuple[Callable[[int, FrameType | None], Any], int]] = []
-        self._handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    __slots__ = ()
 
     def __enter__(self) -> None:
         _descend(_FRAMES)
-        if threading.get_ident() == threading.main_thread().ident:
-            try:
-                self._hold()
-            except BaseException:  # by the handler of one signal when that of another is held
-                self._give_back()
-                raise
+        if get_ident() == _main.ident:
+            _main.hold()
 
     def __exit__(self, *_exception: object) -> None:
-        if self._handlers:
-            self._give_back()
-            self.deliver()
+        if get_ident() == _main.ident:
+            _main.let_go()
 
-    def deliver(self) -> None:
-        """Call the handlers of the signals that have come. Raises what they raise."""
-        while self.pending:
-            handler, number = self.pending.pop(0)
-            handler(number, None)
 
-    @contextmanager
-    def let_through(self) -> Iterator[None]:
-        """While the host's own code runs, which a signal may interrupt."""
-        if not self._handlers:
-            yield
-            return
-        self._give_back()
-        try:
-            yield
-        finally:
-            self._hold()
+def deliver() -> None:
+    """In the middle of a step, at a place where its halves fit together: call the handlers of the signals that have
+    come. Raises what they raise.
+    """
+    if _main.pending and get_ident() == _main.ident:
+        _main.deliver()
 
-    def _hold(self) -> None:
-        for number in _SIGNALS:
-            handler = _signals.getsignal(number)
-            if callable(handler):
-                self._handlers[number] = handler
-                _signals.signal(number, self._note)
 
-    def _give_back(self) -> None:
-        for number in reversed(self._handlers):  # Ctrl-C's last: what it raises may end this
-            _signals.signal(number, self._handlers[number])
-        self._handlers.clear()
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.pending.append((self._handlers[number], number))
+def interruptibly(function: Callable[..., T], *arguments: Any) -> T:
+    """Call the user's code in the middle of a step, and let signals interrupt it."""
+    if get_ident() != _main.ident:
+        return function(*arguments)
+    depth = _main.depth
+    _main.depth = 0
+    try:
+        _main.deliver()
+        return function(*arguments)
+    finally:
+        _main.depth = depth  # a call, as of a context manager's end, might be interrupted itself
 
 
 def _descend(frames: int) -> None:
     if frames:
         _descend(frames - 1)
+
+
+def _after_fork() -> None:
+    # The thread that forked is the child's main thread; if it is another one, it holds nothing back.
+    if get_ident() != _main.ident:
+        _main.__init__()  # type: ignore[misc]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -2,7 +2,7 @@
 
 The loop's thread queues jobs itself, which takes microseconds, and the collector's thread ends them and rings the loop.
 What may take long, loading a plugin for the first time, is done in another thread. Neither collects: while somebody
-awaits, the collector does not rest (duty.py).
+awaits, the collector does not rest (collecting.py).
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ from typing import Any
 
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.pool._backend import Backend
 from parallel_exec.pool._deployment import DeployedFunction
 from parallel_exec.pool._loops import Loop, current_loop
 from parallel_exec.pool._mapping import Errors, Map
-from parallel_exec.pool._scheduling.core import Core
 from parallel_exec.pool._scheduling.job import Job
-from parallel_exec.pool._threads.backend import ThreadCore
 from parallel_exec.pool._version import Versioned
 
 
-async def publish(core: Core | ThreadCore, fn: PluginFunction | DeployedFunction) -> None:
+async def publish(core: Backend, fn: PluginFunction | DeployedFunction) -> None:
     """Have a function's plugin loaded, without blocking the loop.
 
     Raises:
@@ -32,12 +31,12 @@ async def publish(core: Core | ThreadCore, fn: PluginFunction | DeployedFunction
         await current_loop().in_thread(lambda: core.target(fn))
 
 
-async def joined(core: Core | ThreadCore) -> None:
+async def joined(core: Backend) -> None:
     """Wait for the end of a pool that is ending."""
     await current_loop().in_thread(core.join)
 
 
-async def awaited(core: Core | ThreadCore, future: Future[Any]) -> Any:
+async def awaited(core: Backend, future: Future[Any]) -> Any:
     """Wait for a future of the pool's; if the waiting task is cancelled, the job is stopped."""
     done = current_loop().alarm()
     future.add_done_callback(lambda _: done.ring())
@@ -51,7 +50,7 @@ async def awaited(core: Core | ThreadCore, future: Future[Any]) -> Any:
 
 
 async def amap(
-    core: Core | ThreadCore,
+    core: Backend,
     fn: PluginFunction | DeployedFunction,
     documents: Iterable[Any] | AsyncIterable[Any],
     *,
@@ -66,7 +65,7 @@ async def amap(
     loop = current_loop()
     run = AsyncMap(loop, core, fn, documents, workers=workers, size=size, ordered=ordered, errors=errors)
     stop_feeding = loop.spawn(run.feed) if run.is_fed else None
-    core.duty.need(run)
+    core.collecting.need(run)
     try:
         while await run.result_is_there():
             job = run.next_job()
@@ -93,7 +92,7 @@ class AsyncMap(Map):
     def __init__(
         self,
         loop: Loop,
-        core: Core | ThreadCore,
+        core: Backend,
         fn: PluginFunction | DeployedFunction,
         documents: Iterable[Any] | AsyncIterable[Any],
         **options: Any,
@@ -110,7 +109,7 @@ class AsyncMap(Map):
     def ready(self) -> bool:
         return (not self._ordered or bool(self._jobs)) and super().ready
 
-    def job_ended(self, job: Job, /) -> None:
+    def job_ended(self, job: Job[Any], /) -> None:
         super().job_ended(job)
         if self._awaiting and (self.ready or self._core.hungry()):
             self._awaiting = False
@@ -124,7 +123,7 @@ class AsyncMap(Map):
             async for document in self._source:
                 if self._deployed:
                     target = self._core.target(self._fn)
-                bad: list[tuple[Job, PexecError]] = []
+                bad: list[tuple[Job[Any], PexecError]] = []
                 self._queue([self._job(target, document, bad)], bad)
                 if self._failure is not None:
                     break
@@ -165,7 +164,7 @@ class AsyncMap(Map):
                 self._fill()
         return True
 
-    def next_job(self) -> Job:
+    def next_job(self) -> Job[Any]:
         """Return the job whose result is there, and draw more documents."""
         job = self._next_ended()
         if self._in_flight <= self._low:

@@ -6,31 +6,50 @@ that what `Pool.deploy` returns after holds for every job that comes after, and 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from parallel_exec._codec.documents import Input, Output
+from parallel_exec._signals import Lock
 from parallel_exec.limits import Limits
 from parallel_exec.plugins._base import AnyPlugin
 from parallel_exec.plugins._function import PluginFunction
 from parallel_exec.pool._scheduling.job import Target
-from parallel_exec.pool._scheduling.publisher import Publisher
-from parallel_exec.pool._threads.targets import ThreadPublisher
 from parallel_exec.pool._version import Version
 
-Publish = Callable[[PluginFunction, Version], Target]
+T = TypeVar("T", bound=Target)
+T_co = TypeVar("T_co", bound=Target, covariant=True)
 
 
-class Release:
+class Publishes(Protocol[T_co]):
+    """What makes functions known to a pool's workers (`Publisher`, `ThreadPublisher`)."""
+
+    def target(self, function: PluginFunction) -> T_co | None:
+        """Return the function as a target for jobs, if it has been published."""
+
+    def publish(self, function: PluginFunction, version: Version | None = None) -> T_co:
+        """Return the function as a target for jobs; its plugin is captured if that has not been done."""
+
+    def load(self, plugin: AnyPlugin, bounds: Limits | None) -> None:
+        """Have the plugin captured."""
+
+    def hold(self, plugin: AnyPlugin, bounds: Limits | None, user: object) -> None:
+        """Keep the plugin's image as long as the user is about."""
+
+    def give_back(self) -> list[int]:
+        """Give back images that nobody uses; return their numbers."""
+
+
+class Release(Generic[T]):
     """A version as long as it is current or somebody uses it, and its functions as targets for jobs."""
 
-    def __init__(self, version: Version, publish: Publish) -> None:
+    def __init__(self, version: Version, publish: Callable[[PluginFunction, Version], T]) -> None:
         self.version = version
         self._publish = publish
-        self._targets: dict[tuple[str, Limits | None], Target] = {}
+        self._targets: dict[tuple[str, Limits | None], T] = {}
 
-    def target(self, name: str, limits: Limits | None) -> Target:
+    def target(self, name: str, limits: Limits | None) -> T:
         """Return the target of a function, which is published if that has not been done."""
         target = self._targets.get((name, limits))
         if target is None:
@@ -51,7 +70,7 @@ class Deployment:
         release: the first version.
     """
 
-    def __init__(self, name: str, owner: object, release: Release) -> None:
+    def __init__(self, name: str, owner: object, release: Release[Any]) -> None:
         self.name = name
         self.owner = owner
         self.release = release
@@ -99,7 +118,7 @@ class DeployedFunction:
     def __repr__(self) -> str:
         return f"<DeployedFunction {self.name}() of {self.deployment.version}>"
 
-    def target(self, owner: object) -> Target:
+    def target(self, owner: object) -> Any:
         """Return the current version's target for jobs.
 
         Raises:
@@ -110,7 +129,7 @@ class DeployedFunction:
         return self.deployment.release.target(self.name, self.limits)
 
 
-class Deployments:
+class Deployments(Generic[T]):
     """What a pool can run: the functions of plugins, and those of deployments. Usable by any thread.
 
     Args:
@@ -121,7 +140,7 @@ class Deployments:
 
     def __init__(
         self,
-        publisher: Publisher | ThreadPublisher,
+        publisher: Publishes[T],
         published: Callable[[], None],
         forget: Callable[[Sequence[int]], None],
     ) -> None:
@@ -130,16 +149,17 @@ class Deployments:
         self._forget = forget
         self._deployments: dict[str, Deployment] = {}
         self._numbers: dict[str, int] = {}  # of the last version of each name, also of those that were removed
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
-    def target(self, function: PluginFunction | DeployedFunction) -> Target:
+    def target(self, function: PluginFunction | DeployedFunction) -> T:
         """Return what the pool needs to know of a function; of a deployed one, of the version that is current.
 
         Raises:
             PluginError: its plugin cannot be loaded. ValueError: it is deployed in another pool.
         """
         if isinstance(function, DeployedFunction):
-            return function.target(self)
+            target: T = function.target(self)
+            return target
         return self._publisher.target(function) or self._publish(function)
 
     def find(self, name: str) -> Deployment:
@@ -186,7 +206,7 @@ class Deployments:
         self._give_back()
         return version
 
-    def _publish(self, function: PluginFunction, version: Version | None = None) -> Target:
+    def _publish(self, function: PluginFunction, version: Version | None = None) -> T:
         target = self._publisher.publish(function, version)
         self._published()
         self._give_back()

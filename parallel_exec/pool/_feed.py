@@ -1,7 +1,7 @@
 """`Pool.feed`: a map whose documents are handed in as they come, and whose results are fetched when they are there.
 
 For servers and event loops, which can neither draw documents from an iterable nor wait for a result. Neither `put` nor
-`results` waits; a thread of the feed's waits for results, so that it can collect them itself (duty.py), and tells.
+`results` waits; a thread of the feed's waits for results, so that it can collect them itself (collecting.py), and tells.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, Self
 
 from parallel_exec._codec.arrays import JSON
 from parallel_exec._codec.documents import prepare
+from parallel_exec._signals import Gate, held
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.pool._backend import Backend
 from parallel_exec.pool._deployment import DeployedFunction
-from parallel_exec.pool._scheduling.core import Core
 from parallel_exec.pool._scheduling.job import Job, frozen
-from parallel_exec.pool._threads.backend import ThreadCore
 from parallel_exec.pool._version import Version
 
 
@@ -51,7 +51,7 @@ class Feed:
 
     def __init__(
         self,
-        core: Core | ThreadCore,
+        core: Backend,
         fn: PluginFunction | DeployedFunction,
         *,
         ordered: bool,
@@ -64,13 +64,13 @@ class Feed:
         self._notify = notify
         self._copy = copy
         self._next = 0
-        self._jobs: deque[Job] = deque()  # if results come in order: put and not fetched
-        self._ended: deque[Job] = deque()  # if not: ended and not fetched
-        self._running: set[Job] = set()  # changed by single operations, which need no lock
+        self._jobs: deque[Job[Any]] = deque()  # if results come in order: put and not fetched
+        self._ended: deque[Job[Any]] = deque()  # if not: ended and not fetched
+        self._running: set[Job[Any]] = set()  # changed by single operations, which need no lock
         self._news = False
         self._sleeping = False
         self._closed = False
-        self._event = threading.Event()
+        self._gate = Gate()
         self._thread = threading.Thread(target=self._run, name="parallel_exec feed", daemon=True)
         self._thread.start()
 
@@ -82,8 +82,8 @@ class Feed:
             is broken.
         """
         target = self._core.target(self._fn)
-        good: list[Job] = []
-        bad: list[tuple[Job, PexecError]] = []
+        good: list[Job[Any]] = []
+        bad: list[tuple[Job[Any], PexecError]] = []
         for document in documents:
             try:
                 given, kind = prepare(document, self._fn.input)
@@ -96,11 +96,12 @@ class Feed:
             self._next += 1
             if self._ordered:
                 self._jobs.append(job)
-        self._running.update(good)
-        self._core.add(good)
-        for job, problem in bad:
-            job.fail(problem)
-        self._wake()
+        with held():
+            self._running.update(good)
+            self._core.add(good)
+            for job, problem in bad:
+                job.fail(problem)
+            self._wake()
 
     @property
     def running(self) -> int:
@@ -122,10 +123,11 @@ class Feed:
 
     def close(self) -> None:
         """Stop what runs, and tell of nothing more."""
-        self._closed = True
-        self._wake()
-        if self._running:
-            self._core.cancel(self)
+        with held():
+            self._closed = True
+            self._wake()
+            if self._running:
+                self._core.cancel(self)
         # Jobs refer to the feed, and to their documents, which may be all of a request or of shared memory.
         self._jobs.clear()
         self._ended.clear()
@@ -145,7 +147,7 @@ class Feed:
         """Whether there is something to tell."""
         return self._news or self._closed
 
-    def job_ended(self, job: Job, /) -> None:
+    def job_ended(self, job: Job[Any], /) -> None:
         """Called by whichever thread ends the job."""
         if not (self._ordered or self._closed):
             self._ended.append(job)
@@ -162,24 +164,24 @@ class Feed:
     def _wake(self) -> None:
         # Whoever calls this has changed something before, and the sleeper looks after it has said that it sleeps.
         if self._sleeping:
-            self._event.set()
+            self._gate.open()
 
     def _sleep(self, until: Callable[[], bool], timeout: float | None = None) -> None:
-        self._event.clear()
+        self._gate.close()
         self._sleeping = True
         if not until():
-            self._event.wait(timeout)
+            self._gate.wait(-1 if timeout is None else timeout)
         self._sleeping = False
 
     def _run(self) -> None:
-        duty = self._core.duty
+        collecting = self._core.collecting
         while not self._closed:
             if self._running:
-                duty.join(self)
+                collecting.join(self)
                 while self._running and not self._closed:
-                    duty.wait(self, math.inf)
+                    collecting.wait(self, math.inf)
                     self._tell()
-                duty.leave(self)
+                collecting.leave(self)
             self._sleep(lambda: bool(self._running) or self.ready)
             self._tell()
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from threading import Condition
+from typing import Any
 
+from parallel_exec._signals import Gate, RLock, held
 from parallel_exec.pool._version import Version
 
-if TYPE_CHECKING:
-    from parallel_exec.pool._scheduling.spinning import Spinner
+# A signal that comes between Python's last look at signals and the system call that waits does not end the wait.
+ROUND_S = 0.1
 
 
 class JobFuture(Future[Any]):
@@ -17,32 +19,58 @@ class JobFuture(Future[Any]):
 
     Attributes:
         version: the version, from the beginning; None if the job is of no deployment.
-        spinner: how to wait for the result of a short job (spinning.py); None if it is not short, if that has been
-            tried, or if there are callbacks, which are not to run in a thread that waits for the result.
     """
 
     version: Version | None = None
-    spinner: Spinner | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = Condition(RLock())  # type: ignore[arg-type] # as of threading.RLock
+        self._gates: list[Gate] = []  # of the threads that wait
 
     def result(self, timeout: float | None = None) -> Any:
         """As `concurrent.futures.Future.result`."""
-        self._spin(timeout)
-        return super().result(timeout)
+        self._wait(timeout)
+        return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """As `concurrent.futures.Future.exception`."""
-        self._spin(timeout)
-        return super().exception(timeout)
+        self._wait(timeout)
+        return super().exception(0)
 
-    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """As `concurrent.futures.Future.add_done_callback`."""
-        spinner = self.spinner
-        if spinner is not None:
-            spinner.leave(self)
-        super().add_done_callback(fn)
+    def cancel(self) -> bool:
+        """As `concurrent.futures.Future.cancel`."""
+        with held():
+            cancelled = super().cancel()
+            self._open_gates()
+        return cancelled
 
-    def _spin(self, timeout: float | None) -> None:
-        spinner = self.spinner  # another thread may take it away at any time
-        if spinner is not None:
-            spinner.wait(self, timeout)
-            self.spinner = None
+    def set_result(self, result: Any) -> None:
+        """As `concurrent.futures.Future.set_result`."""
+        super().set_result(result)
+        self._open_gates()
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """As `concurrent.futures.Future.set_exception`."""
+        super().set_exception(exception)
+        self._open_gates()
+
+    def _open_gates(self) -> None:
+        for gate in list(self._gates):
+            gate.open()
+
+    def _wait(self, timeout: float | None) -> None:
+        """Wait until the future is done, for so many seconds at most. A signal's handler may end it anywhere."""
+        if self.done():
+            return
+        end = None if timeout is None else time.monotonic() + timeout
+        gate = Gate()
+        self._gates.append(gate)
+        try:
+            while not self.done():
+                left = ROUND_S if end is None else min(ROUND_S, end - time.monotonic())
+                if left <= 0:
+                    return
+                gate.wait(left)
+        finally:
+            self._gates.remove(gate)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from parallel_exec._codec.arrays import JSON
 from parallel_exec._codec.documents import prepare
+from parallel_exec._signals import Gate
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.pool._backend import Backend
 from parallel_exec.pool._deployment import DeployedFunction
-from parallel_exec.pool._scheduling.core import Core
 from parallel_exec.pool._scheduling.job import Job, Target, frozen
 from parallel_exec.pool._scheduling.scheduler import WINDOW_BATCHES
-from parallel_exec.pool._threads.backend import ThreadCore
 from parallel_exec.pool._version import Versioned
 
 # Documents drawn ahead at first, per worker; more are drawn when a worker has too few.
@@ -70,7 +70,7 @@ class Map:
 
     def __init__(
         self,
-        core: Core | ThreadCore,
+        core: Backend,
         fn: PluginFunction | DeployedFunction,
         documents: Iterator[Any],
         *,
@@ -94,16 +94,17 @@ class Map:
         self._deployed = isinstance(fn, DeployedFunction)  # the version may change with every document
         self._target: Target | None = None
         self._next = 0
-        self._jobs: deque[Job] = deque()  # drawn and not given as results, if these come in order
-        self._loose: set[Job] = set()  # the same if they do not
-        self._ended: deque[Job] = deque()  # if order does not matter, those that have ended
+        self._jobs: deque[Job[Any]] = deque()  # drawn and not given as results, if these come in order
+        self._loose: set[Job[Any]] = set()  # the same if they do not
+        self._ended: deque[Job[Any]] = deque()  # if order does not matter, those that have ended
         self._in_flight = 0
         self._held = 0  # bytes of documents, and of as many results as those that were given lately
         self._result_bytes = 0
         self._exhausted = False
         self._failure: Exception | None = None
         self._sleeping = False
-        self._event = threading.Event()
+        self._gate = Gate()
+        self._leaver: weakref.finalize[[], Iterator[Any]] | None = None
         self._fill()
 
     @property
@@ -112,19 +113,19 @@ class Map:
 
     def sleep(self, timeout: float) -> None:
         """Wait until the map is ready, for so many seconds at most, while others collect."""
-        self._event.clear()
+        self._gate.close()
         # Whoever ends a job says so and then looks at this; here it is the other way round.
         self._sleeping = True
         if not self.ready:
-            self._event.wait(timeout)
+            self._gate.wait(timeout)
         self._sleeping = False
 
-    def job_ended(self, job: Job, /) -> None:
+    def job_ended(self, job: Job[Any], /) -> None:
         """Called by the thread that ended the job."""
         if not self._ordered:
             self._ended.append(job)
         if self._sleeping:
-            self._event.set()
+            self._gate.open()
 
     def results(self, deadline: float | None) -> Iterator[Any]:
         """Yield the results; when the caller has enough, or on an error, cancel what is still in flight.
@@ -132,16 +133,16 @@ class Map:
         Args:
             deadline: time of `time.monotonic` at which each result has to be there.
         """
-        duty = self._core.duty
+        collecting = self._core.collecting
         try:
-            duty.join(self)
+            collecting.join(self)
             while self._in_flight:
                 while not self.ready:
                     left = math.inf if deadline is None else deadline - time.monotonic()
                     if left <= 0:
                         raise TimeoutError(f"a result was not there in time (documents drawn: {self._next})")
                     drawing = not self._exhausted and self._wants(self._in_flight)
-                    duty.wait(self, 0.0 if drawing else left)
+                    collecting.wait(self, 0.0 if drawing else left)
                     if not self.ready:
                         if not drawing and self._core.hungry():
                             self._grow()
@@ -158,16 +159,33 @@ class Map:
                 del job
             if self._failure is not None:
                 raise self._failure
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException:
+            # Ctrl-C, or the program's end: what runs is not to hold up those who come next.
+            self._core.cancel(self)
+            raise
         finally:
             self.leave()
 
+    def results_leaving(self, deadline: float | None) -> Iterator[Any]:
+        """As `results`, for a consumer that may drop them before the first one: a generator runs nothing then."""
+        results = self.results(deadline)
+        self._leaver = weakref.finalize(results, self.leave)
+        self._leaver.atexit = False
+        return results
+
     def leave(self) -> None:
-        """Cancel what is still in flight; nobody reads the results any more."""
-        self._core.duty.leave(self)
+        """Cancel what is still in flight; nobody reads the results any more. Ctrl-C in the middle leaves jobs that run
+        for nobody.
+        """
+        if self._leaver is not None:
+            self._leaver.detach()  # what a handler raises in a finalizer is lost
+        self._core.collecting.leave(self)
         for job in (*self._jobs, *self._loose):
             job.cancel()
 
-    def _next_ended(self) -> Job:
+    def _next_ended(self) -> Job[Any]:
         if self._ordered:
             job = self._jobs.popleft()
         else:
@@ -191,8 +209,8 @@ class Map:
         """Draw documents and queue them until enough are in flight. An error of the iterable waits for its turn."""
         if self._exhausted:
             return
-        drawn: list[Job] = []
-        bad: list[tuple[Job, PexecError]] = []
+        drawn: list[Job[Any]] = []
+        bad: list[tuple[Job[Any], PexecError]] = []
         try:
             self._core.check_open()
             target = self._target = self._target or self._core.target(self._fn)
@@ -210,7 +228,7 @@ class Map:
             self._fail(error)
         self._queue(drawn, bad)
 
-    def _queue(self, drawn: list[Job], bad: list[tuple[Job, PexecError]]) -> None:
+    def _queue(self, drawn: list[Job[Any]], bad: list[tuple[Job[Any], PexecError]]) -> None:
         """Take the jobs of documents that were drawn; the bad ones are not for the pool and have failed."""
         # Known before they are handed over, so that whatever happens they can be cancelled.
         known = len(self._jobs)
@@ -228,7 +246,7 @@ class Map:
         for job, reason in bad:
             job.fail(reason)
 
-    def _job(self, target: Target, document: Any, bad: list[tuple[Job, PexecError]]) -> Job:
+    def _job(self, target: Target, document: Any, bad: list[tuple[Job[Any], PexecError]]) -> Job[Any]:
         fn = self._fn
         index = self._next
         self._next = index + 1

@@ -21,13 +21,15 @@ from typing import Any, Literal, Self
 
 from parallel_exec._codec.documents import prepare
 from parallel_exec._cpus import usable_cpus
+from parallel_exec._signals import held
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
+from parallel_exec.plugins._base import AnyPlugin
 from parallel_exec.plugins._function import PluginFunction
-from parallel_exec.pool import _awaiting as awaiting
-from parallel_exec.pool._deploying import Deploying
-from parallel_exec.pool._deployment import DeployedFunction
-from parallel_exec.pool._events import Events, OnEvent
+from parallel_exec.pool import _awaiting
+from parallel_exec.pool._backend import Backend
+from parallel_exec.pool._deployment import DeployedFunction, Deployment
+from parallel_exec.pool._events import Events, OnEvent, PoolEvent
 from parallel_exec.pool._feed import Feed
 from parallel_exec.pool._future import JobFuture
 from parallel_exec.pool._mapping import Errors, Map, check_documents, check_window
@@ -36,9 +38,10 @@ from parallel_exec.pool._scheduling.core import Core
 from parallel_exec.pool._scheduling.job import Job, frozen
 from parallel_exec.pool._stats import PoolStats
 from parallel_exec.pool._threads.backend import ThreadCore
+from parallel_exec.pool._version import Version
 
 
-class Pool(Deploying, Executor):
+class Pool(Executor):
     """Worker processes that run functions of plugins, each job in a fresh sandbox.
 
     Guarantees: a job's failure is its own; when a worker dies, only the job that it was running fails, with
@@ -100,22 +103,24 @@ class Pool(Deploying, Executor):
             raise ValueError(f"backend must be 'process' or 'thread'; got {backend!r}")
         self._max_workers = max_workers
         self._by_domain = isolation == "process"
-        self._core: Core | ThreadCore
-        if backend == "thread":
-            if isolation is not None or max_jobs_per_worker is not None:
-                raise ValueError("isolation and max_jobs_per_worker need processes: use backend='process'")
-            self._core = ThreadCore(max_workers, limits or Limits(), Events(on_event))
-        else:
-            self._core = Core(
-                max_workers,
-                limits or Limits(),
-                by_domain=self._by_domain,
-                jobs_per_worker=max_jobs_per_worker,
-                retries=retries,
-                events=Events(on_event),
-            )
-        # A pool that is forgotten without shutdown ends once its jobs have.
-        weakref.finalize(self, self._core.close_soon).atexit = False
+        if backend == "thread" and (isolation is not None or max_jobs_per_worker is not None):
+            raise ValueError("isolation and max_jobs_per_worker need processes: use backend='process'")
+        self._core: Backend
+        with held():  # so that no Ctrl-C comes between the start of the workers and what ends them
+            if backend == "thread":
+                self._core = ThreadCore(max_workers, limits or Limits(), Events(on_event))
+            else:
+                self._core = Core(
+                    max_workers,
+                    limits or Limits(),
+                    by_domain=self._by_domain,
+                    jobs_per_worker=max_jobs_per_worker,
+                    retries=retries,
+                    events=Events(on_event),
+                )
+            # A pool that is forgotten without shutdown ends once its jobs have.
+            self._closer = weakref.finalize(self, self._core.close_soon)
+            self._closer.atexit = False
 
     def submit(self, fn: PluginFunction | DeployedFunction, document: Any, /) -> JobFuture:  # type: ignore[override]
         """Run a plugin's function on a document; return the future of its result.
@@ -217,10 +222,7 @@ class Pool(Deploying, Executor):
             errors=errors,
             versions=versions,
         )
-        results = run.results(deadline)
-        # A generator that is dropped before its first step runs nothing at its end, and Ctrl-C may tear it out of that.
-        weakref.finalize(results, run.leave).atexit = False
-        return results
+        return run.results_leaving(deadline)
 
     def feed(
         self,
@@ -256,6 +258,61 @@ class Pool(Deploying, Executor):
         _check_function(fn)
         self._core.check_open()
         return Feed(self._core, fn, ordered=ordered, notify=notify, copy=copy)
+
+    def deploy(self, name: str, plugin: AnyPlugin) -> Version:
+        """Make a plugin the current version of a deployment, which need not exist yet.
+
+        The swap is atomic: the jobs that were submitted before (and the documents that a map has drawn) run on the old
+        version, all others on the new one, and each result tells which (`JobFuture.version`, ``map(versions=True)``).
+        The memory of versions that nobody uses any more is given back.
+
+        Args:
+            name: any text.
+            plugin: what its functions are from now on.
+
+        Raises:
+            PluginError: the plugin cannot be loaded; the version before stays current. RuntimeError: the pool has been
+            shut down.
+
+        >>> import parallel_exec as px
+        >>> with px.Pool(1) as pool:
+        ...     _ = pool.deploy("pricing", px.Plugin("const price = n => 10 * n"))
+        ...     price = pool.deployment("pricing").function("price")
+        ...     before = pool.submit(price, 2)
+        ...     _ = pool.deploy("pricing", px.Plugin("const price = n => 9 * n"))
+        ...     after = pool.submit(price, 2)
+        ...     [(future.version.number, future.result()) for future in (before, after)]
+        [(1, 20), (2, 18)]
+        """
+        if not isinstance(name, str):
+            raise TypeError(f"a deployment's name must be a str, not {name!r}")
+        if not isinstance(plugin, AnyPlugin):
+            raise TypeError(f"only a Plugin or WasmPlugin can be deployed, not {plugin!r}")
+        self._core.check_open()
+        version = self._core.deployments.deploy(name, plugin)
+        self._core.events.note(PoolEvent("deployment swapped", str(version), version=version))
+        self._core.events.deliver()
+        return version
+
+    def deployment(self, name: str) -> Deployment:
+        """Return the deployment of this name.
+
+        Raises:
+            LookupError: nothing has been deployed under it.
+        """
+        return self._core.deployments.find(name)
+
+    def undeploy(self, name: str) -> Version:
+        """Take a deployment away. Its jobs so far still run; a `Deployment` that somebody holds goes on as it is, and
+        the memory is given back when nobody does.
+
+        Returns:
+            the version that was current. If the name is deployed again, its versions are numbered on from there.
+
+        Raises:
+            LookupError: nothing is deployed under this name.
+        """
+        return self._core.deployments.remove(name)
 
     def warm_up(self, *functions: PluginFunction | DeployedFunction, timeout: float | None = None) -> None:
         """Return when all workers run and are ready to call the functions, so that no job waits for that later.
@@ -316,10 +373,10 @@ class Pool(Deploying, Executor):
         """
         _check_function(fn)
         try:
-            await awaiting.publish(self._core, fn)
+            await _awaiting.publish(self._core, fn)
         except PexecError as error:
             raise error.at(plugin=fn.plugin.name, function=fn.name) from None
-        return await awaiting.awaited(self._core, self.submit(fn, document))
+        return await _awaiting.awaited(self._core, self.submit(fn, document))
 
     def amap(
         self,
@@ -348,7 +405,7 @@ class Pool(Deploying, Executor):
         _check_function(fn)
         check_documents(documents)
         check_window(buffersize, errors)
-        return awaiting.amap(
+        return _awaiting.amap(
             self._core,
             fn,
             documents,
@@ -369,7 +426,7 @@ class Pool(Deploying, Executor):
         if kind is not None and not issubclass(kind, Exception):
             self._core.abort()
         self.shutdown(wait=False)
-        await awaiting.joined(self._core)
+        await _awaiting.joined(self._core)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, and end the workers when those there are have been done.
@@ -378,6 +435,7 @@ class Pool(Deploying, Executor):
             wait: return only when all is done and no process is left; otherwise at once.
             cancel_futures: cancel the jobs that no worker has yet.
         """
+        self._closer.detach()  # what a signal's handler raises in a finalizer is lost
         self._core.close(cancel=cancel_futures)
         if wait:
             self._core.join()
@@ -388,7 +446,13 @@ class Pool(Deploying, Executor):
         if kind is not None and not issubclass(kind, Exception):
             # Ctrl-C, or the program's end: nobody wants to wait for a queue of jobs now.
             self._core.abort()
-        self.shutdown(wait=True)
+        try:
+            self.shutdown(wait=True)
+        except BaseException:  # Ctrl-C while jobs were waited for
+            with held():  # milliseconds
+                self._core.abort()
+                self._core.join()
+            raise
         return None
 
 

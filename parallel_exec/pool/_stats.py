@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from parallel_exec.pool._events import EventKind
 from parallel_exec.pool._scheduling.job import Job
-from parallel_exec.pool._transport.messages import Entry
+from parallel_exec.pool._transport.frames import Entry
 
 _BUCKETS = 65
 _SECONDS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
@@ -165,7 +166,7 @@ class Tally:
         self._sums = [0] * 5  # of bytes in, queue, run, reset and fuel
         self._queue, self._run, self._reset, self._fuel = ([0] * _BUCKETS for _ in range(4))
 
-    def add(self, job: Job, entry: Entry) -> None:
+    def add(self, job: Job[Any], entry: Entry) -> None:
         """Count a job that a worker has ended. This has to be quick."""
         _, _, _, _, run_ns, start_ns, reset_ns, fuel = entry
         waited = start_ns - job.queued_ns

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
+from parallel_exec import _signals
 from parallel_exec._codec.documents import decode
 from parallel_exec._signals import Callbacks
 from parallel_exec.errors import PexecError
@@ -73,8 +74,7 @@ class HostRunner:
         self.busy = True
         _depth.value = 1
         try:
-            with self.callbacks.let_through():
-                return self._functions[name](*arguments)
+            return _signals.interruptibly(self._functions[name], *arguments)
         finally:
             _depth.value = 0
             self.busy = False
@@ -121,8 +121,7 @@ class HostCalls(HostRunner):
             found, running = owner(), clock()
             assert found is not None and running is not None  # whoever made the call holds them
             try:
-                if self.callbacks.pending:
-                    self.callbacks.deliver()
+                _signals.deliver()
                 with running.outside():
                     self._serve(found, address)
             except BaseException as error:

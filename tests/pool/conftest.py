@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import linecache
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -131,49 +128,3 @@ def tools() -> Tools:
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     with Pool(2, backend=request.param) as pool:
         yield pool
-
-
-@pytest.fixture
-def interrupt_at_every_line() -> Callable[..., int]:
-    """Return a function that runs an attempt again and again, with a KeyboardInterrupt at the 1st, 2nd, ... line of the
-    pool's modules that it comes to, until one attempt ends without, or at `most` lines; it returns how many there were.
-    """
-
-    def run(attempt: Callable[[Callable[[Callable[[], object]], bool]], None], *files: str, most: int = 10_000) -> int:
-        lines = 0
-        while lines < most:
-            lines += 1
-            left = lines
-
-            def trace(frame: FrameType, event: str, _argument: object) -> Any:
-                nonlocal left
-                path = Path(frame.f_code.co_filename)
-                if "pool" not in path.parts or path.name.lstrip("_") not in files:
-                    return None
-                # Lines at which nothing can be raised are outside of the protection of what they stand in: an empty
-                # body, a try, and a with statement's own line, which comes up again just before __exit__ is called.
-                # CPython handles signals at none of them.
-                line = linecache.getline(str(path), frame.f_lineno).strip()
-                if event == "line" and line not in ("pass", "try:") and not line.startswith("with "):
-                    left -= 1
-                    if left == 0:
-                        sys.settrace(None)
-                        raise KeyboardInterrupt
-                return trace
-
-            def interrupted(action: Callable[[], object]) -> bool:
-                sys.settrace(trace)
-                try:
-                    action()
-                except KeyboardInterrupt:
-                    return True
-                finally:
-                    sys.settrace(None)
-                return False
-
-            attempt(interrupted)
-            if left > 0:
-                break
-        return lines
-
-    return run

@@ -256,7 +256,7 @@ def test_what_is_in_flight_is_cancelled_when_iteration_ends(tools: Any) -> None:
         assert next(values) == 2
         values.close()
         tools.eventually(lambda: pool._core._scheduler.idle, "no job is left")
-        assert not pool._core.duty._maps
+        assert not pool._core.collecting._maps
 
 
 def test_nothing_happens_before_values_are_asked_for(pool: Pool) -> None:
@@ -285,17 +285,3 @@ def test_what_is_no_function_of_a_plugin_is_refused(pool: Pool) -> None:
         pool.par_iter([1], errors="ignore")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="buffersize must be"):
         pool.par_iter([1], buffersize=0)
-
-
-def test_an_interrupt_at_any_line_of_a_chain_leaves_a_good_pool(tools: Any, interrupt_at_every_line: Any) -> None:
-    with Pool(2) as pool:
-        chain = pool.par_iter(range(4), buffersize=2).map(A.function("inc")).map(B.function("inc"))
-        assert chain.fold(0, A.function("add")).sum() == 14
-
-        def attempt(interrupted: Any) -> None:
-            interrupted(lambda: chain.fold(0, A.function("add")).sum())
-            assert chain.collect() == [2, 3, 4, 5]
-            assert pool.submit(A.function("inc"), 4).result() == 5
-            tools.eventually(lambda: pool._core._scheduler.idle, "the interrupted jobs have ended as well")
-
-        assert interrupt_at_every_line(attempt, "par_iter.py", "mapping.py", "trips.py") > 100

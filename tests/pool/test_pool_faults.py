@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
@@ -13,8 +12,7 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
-from parallel_exec.pool._future import JobFuture
-from parallel_exec.pool._scheduling import processes, spinning, supervisor
+from parallel_exec.pool._scheduling import processes, supervisor
 from parallel_exec.pool._transport.bell import ring_bell
 
 
@@ -154,182 +152,15 @@ def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: An
         assert pool.submit(tools.function("double"), 2).result() == 4
 
 
-def test_an_interrupt_at_any_line_of_a_map_leaves_a_good_pool(tools: Any, interrupt_at_every_line: Any) -> None:
-    """The consumer of a map collects results itself; torn out of that, it leaves workers that nothing is sure of."""
-    double = tools.function("double")
-    with Pool(2) as pool:
-        assert list(pool.map(double, range(8))) == [0, 2, 4, 6, 8, 10, 12, 14]
-
-        def attempt(interrupted: Any) -> None:
-            results = pool.map(double, range(4), buffersize=2)
-            interrupted(lambda: [next(results), next(results)])
-            results.close()
-            assert list(pool.map(double, range(4))) == [0, 2, 4, 6]
-            assert pool.submit(double, 4).result() == 8
-            tools.eventually(lambda: pool._core._scheduler.idle, "the interrupted jobs have ended as well")
-
-        assert (
-            interrupt_at_every_line(attempt, "duty.py", "core.py", "waiting.py", "supervisor.py", "ring.py", "job.py")
-            > 100
-        )
-
-
-def test_an_interrupt_at_any_line_of_a_maps_end_leaves_no_map_behind(tools: Any, interrupt_at_every_line: Any) -> None:
-    """As long as one is registered that has ended, those after it do not collect for themselves."""
-    double = tools.function("double")
-    with Pool(2) as pool:
-
-        def attempt(interrupted: Any) -> None:
-            results = pool.map(double, range(50), buffersize=40)
-            assert next(results) == 0
-            interrupted(results.close)
-            del results
-            assert not pool._core.duty._maps
-            tools.eventually(lambda: pool._core._scheduler.idle, "its jobs have ended as well")
-
-        assert interrupt_at_every_line(attempt, "mapping.py", "duty.py", "job.py") > 40
-
-
-def test_an_interrupt_at_any_line_of_submit_loses_no_job(tools: Any, interrupt_at_every_line: Any) -> None:
-    double = tools.function("double")
-    with Pool(1) as pool:
-        assert pool.submit(double, 1).result() == 2
-
-        def attempt(interrupted: Any) -> None:
-            futures = []
-            interrupted(lambda: futures.append(pool.submit(double, 4)))
-            futures.append(pool.submit(double, 4))
-            assert [future.result() for future in futures] == [8] * len(futures)
-            tools.eventually(lambda: pool._core._scheduler.idle, "the interrupted job has ended as well")
-
-        lines = interrupt_at_every_line(attempt, "core.py", "scheduler.py", "supervisor.py", "ring.py", "job.py")
-        assert lines > 80
-        assert list(pool.map(double, range(20))) == list(range(0, 40, 2))
-
-
-@pytest.mark.parametrize(
-    ("files", "least"),
-    [
-        (("future.py", "core.py", "processes.py", "supervisor.py", "scheduler.py", "job.py", "messages.py"), 50),
-        (("spinning.py",), 12),  # nobody knows how often its loop is passed
-        (("ring.py",), 10),
-    ],
-)
-def test_an_interrupt_at_any_line_of_a_wait_for_a_short_job_loses_no_job(
-    tools: Any,
-    interrupt_at_every_line: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    files: tuple[str, ...],
-    least: int,
-) -> None:
-    """The thread that waits for the only job takes its result itself; torn out of that, the job is run again."""
-    double = tools.function("double")
-    with Pool(1) as pool:
-
-        def resume(pid: int, future: JobFuture, over: threading.Event) -> None:
-            waited = pool._core._taking.locked
-            tools.eventually(lambda: waited() or future.spinner is None or over.is_set(), "its result is wanted")
-            over.wait(0.005)  # by then it is looked for, unless the collector has something to do, which is right, too
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-        def attempt(interrupted: Any) -> None:
-            pool.warm_up(double)
-            assert pool.submit(double, 3).result() == 6
-            tools.eventually(lambda: not (pool._core.duty._outsiders or pool._core._taking.locked()), "that is over")
-            pool._core.target(double).short = True
-            pool._core._spinner._pause = 0
-            (pid,) = tools.running(pool)
-            os.kill(pid, signal.SIGSTOP)
-            future = pool.submit(double, 4)
-            over = threading.Event()
-            go_on = threading.Thread(target=resume, args=(pid, future, over))
-            go_on.start()
-            with monkeypatch.context() as patched:
-                patched.setattr(spinning, "SPIN_S", 30.0)  # a trace takes time
-                interrupted(future.result)
-            over.set()
-            go_on.join()
-            assert future.result() == future.result(timeout=0) == 8
-            assert future.exception() is None
-            tools.eventually(lambda: pool._core._scheduler.idle, "nothing is left")
-
-        assert interrupt_at_every_line(attempt, *files, most=200) > least
-        assert list(pool.map(double, range(20))) == list(range(0, 40, 2))
-
-
-def test_callbacks_do_not_run_in_the_thread_that_waits_for_a_short_job(
-    tools: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may hold a lock that a callback takes, and a callback may shut the pool down."""
-    double = tools.function("double")
-    ran_in: list[threading.Thread] = []
-    with Pool(1) as pool:
-        pool.warm_up(double)
-        assert pool.submit(double, 3).result() == 6
-        tools.eventually(lambda: not (pool._core.duty._outsiders or pool._core._taking.locked()), "that is over")
-        pool._core.target(double).short = True
-        (pid,) = tools.running(pool)
-        os.kill(pid, signal.SIGSTOP)
-        future = pool.submit(double, 4)
-        called = threading.Event()
-
-        def callback(_: object) -> None:
-            ran_in.append(threading.current_thread())
-            called.set()
-
-        def resume() -> None:
-            tools.eventually(lambda: future.spinner is None or pool._core._taking.locked(), "its result is wanted")
-            os.kill(pid, signal.SIGCONT)
-
-        future.add_done_callback(callback)
-        go_on = threading.Thread(target=resume)
-        go_on.start()
-        with monkeypatch.context() as patched:
-            patched.setattr(spinning, "SPIN_S", 30.0)
-            assert future.result() == 8
-        go_on.join()
-        assert called.wait(30)
-    assert ran_in != [threading.current_thread()]
-
-
-def test_a_corrupt_ring_does_not_hold_up_the_thread_that_waits_for_a_short_job(tools: Any) -> None:
-    code = """
-import os, signal
-import parallel_exec as px
-double = px.Plugin("const double = x => 2 * x").function("double")
-with px.Pool(1) as pool:
-    pool.warm_up(double)
-    assert pool.submit(double, 3).result() == 6
-    while pool._core.duty._outsiders or pool._core._taking.locked():
-        pass
-    pool._core.target(double).short = True
-    (worker,) = pool._core._workers.values()
-    os.kill(worker.pid, signal.SIGSTOP)
-    future = pool.submit(double, 4)
-    worker.block.results._words[0] = 12345
-    try:
-        print(future.result())
-    except px.WorkerCrashed:
-        print("crashed")
-"""
-    program = tools.python(code)
-    try:
-        out, err = program.communicate(timeout=60)
-    finally:
-        program.kill()
-    assert out in {"8\n", "crashed\n"}, err
-
-
 def test_a_pool_that_is_interrupted_often_goes_on_without_the_jobs_of_maps_that_were_left(tools: Any) -> None:
     endless = px.Plugin("function f() { for (;;); }").function("f")
     double = tools.function("double")
     with Pool(4, limits=px.Limits(time_s=60)) as pool:
-        duty, me = pool._core.duty, threading.get_ident()
+        collecting, me = pool._core.collecting, threading.get_ident()
 
         def interrupt() -> None:
             tools.eventually(
-                lambda: duty._collects == me and all(tools.running(pool).values()), "all run, and it waits"
+                lambda: collecting._collects == me and all(tools.running(pool).values()), "all run, and it waits"
             )
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,14 +1,12 @@
-"""The scheduler: every job is in one place, also when workers die, hand-overs are interrupted, jobs are taken back."""
+"""The scheduler: every job is in one place, also when workers die and jobs are taken back."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import parallel_exec as px
-from parallel_exec.pool._scheduling.job import BATCH_NS, MOST_BATCHED, QUIET_NS, Target
+from parallel_exec.pool._scheduling.process_target import BATCH_NS, QUIET_NS, ProcessTarget
 from parallel_exec.pool._scheduling.scheduler import (
     BATCH_BYTES,
     CRASH_ROW_S,
@@ -19,11 +17,12 @@ from parallel_exec.pool._scheduling.scheduler import (
     Scheduler,
 )
 from parallel_exec.pool._transport.channel import Kind, Shared
+from parallel_exec.pool._transport.frames import MOST_BATCHED
 
 
-def new_target(cost_ns: int = 0, domain: str | None = None) -> Target:
+def new_target(cost_ns: int = 0, domain: str | None = None) -> ProcessTarget:
     shared = Shared(Kind.IMAGE, 1, -1, 0)
-    target = Target((shared, shared), px.Plugin("").function("f"), 11.0, domain)
+    target = ProcessTarget((shared, shared), px.Plugin("").function("f"), 11.0, domain)
     if cost_ns:
         target.ran(cost_ns)
     return target
@@ -36,7 +35,7 @@ class Task:
     kind = 0
     patient = True
 
-    def __init__(self, id: int, size: int = 10, target: Target = PLAIN) -> None:
+    def __init__(self, id: int, size: int = 10, target: ProcessTarget = PLAIN) -> None:
         self.id = id
         self.size = size
         self.target = target
@@ -172,25 +171,25 @@ def test_cancelled_jobs_are_dropped_and_claimed_ones_are_not_drained() -> None:
     assert assigned(scheduler) == [(1, [1])]
 
 
-def test_crashes_in_a_row_are_hopeless_unless_a_job_finishes_or_time_passes() -> None:
+def test_crashes_in_a_row_are_crashes_too_often_unless_a_job_finishes_or_time_passes() -> None:
     scheduler = with_workers(1)
     for _ in range(CRASHES_AT_LEAST - 1):
         scheduler.count_crash(100.0)
-    assert not scheduler.hopeless(1)
+    assert not scheduler.crashes_too_often(1)
     scheduler.add([Task(1)])
     assigned(scheduler)
     scheduler.finished(1, 1, 1)
     scheduler.count_crash(100.0)
-    assert not scheduler.hopeless(1)
+    assert not scheduler.crashes_too_often(1)
     for _ in range(CRASHES_AT_LEAST):
         scheduler.count_crash(101.0)
-    assert scheduler.hopeless(1)
-    assert not scheduler.hopeless(CRASHES_AT_LEAST * 10)
+    assert scheduler.crashes_too_often(1)
+    assert not scheduler.crashes_too_often(CRASHES_AT_LEAST * 10)
     scheduler.count_crash(101.0 + CRASH_ROW_S)
-    assert not scheduler.hopeless(1)
+    assert not scheduler.crashes_too_often(1)
 
 
-ACTIONS = ["add", "tiny", "assign", "interrupt", "finish", "die", "cancel", "take back"]
+ACTIONS = ["add", "tiny", "assign", "finish", "die", "cancel", "take back"]
 
 
 @settings(max_examples=200, deadline=None)
@@ -203,10 +202,8 @@ def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
     windows: dict[int, dict[int, int]] = {1: {}, 2: {}}  # by worker: sequence and id of each job in flight
     tiny = new_target(BATCH_NS // 3)
 
-    def take(interrupted: int | None) -> None:
-        for count, batch in enumerate(scheduler.assign()):
-            if count == interrupted:
-                raise KeyboardInterrupt
+    def take() -> None:
+        for batch in scheduler.assign():
             windows[batch.worker].update(enumerate((job.id for job in batch.jobs), batch.sequence))
 
     def step(action: str, number: int) -> None:
@@ -219,12 +216,7 @@ def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
             tasks.update((task.id, task) for task in several)
             scheduler.add(several)
         elif action == "assign":
-            take(None)
-        elif action == "interrupt":
-            try:
-                take(number % 3)
-            except KeyboardInterrupt:
-                scheduler.undo()
+            take()
         elif action == "finish":
             if windows[worker]:
                 first = min(windows[worker])
@@ -260,23 +252,3 @@ def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
     assert sorted(set(drained) | ended) == sorted(tasks)
     assert len(drained) == len(set(drained))
     assert set(drained[: len(flight)]) == set(flight)
-
-
-def test_an_interrupt_at_any_line_of_a_hand_over_is_undone(interrupt_at_every_line: Callable[..., int]) -> None:
-    tiny = new_target(BATCH_NS // 3)
-
-    def attempt(interrupted: Callable[[Callable[[], object]], bool]) -> None:
-        scheduler = with_workers(2)
-        scheduler.add([Task(number, target=tiny if number > 2 else PLAIN) for number in range(1, 9)])
-
-        def take() -> None:
-            for _ in scheduler.assign():
-                pass
-
-        if interrupted(take):
-            scheduler.undo()
-        assigned(scheduler)
-        assert sorted(task.id for task in scheduler.drain()) == list(range(1, 9))
-        assert scheduler.idle
-
-    assert interrupt_at_every_line(attempt, "scheduler.py") > 40

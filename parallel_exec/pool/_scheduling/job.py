@@ -1,114 +1,49 @@
-"""A job as the parent knows it, and its target: the function of a plugin that it calls."""
+"""A job, and its target: the function of a plugin that it calls. Both backends have these."""
 
 from __future__ import annotations
 
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from parallel_exec._codec.documents import Output, result_value
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins._function import PluginFunction
 from parallel_exec.pool._callbacks import report_raised
 from parallel_exec.pool._future import JobFuture
-from parallel_exec.pool._transport.channel import Shared
 from parallel_exec.pool._transport.ring import Buffer
+from parallel_exec.pool._version import Version
 from parallel_exec.sandbox._chain import shown
 
-if TYPE_CHECKING:
-    from parallel_exec.pool._version import Version
-
-# A batch of tiny jobs is to take a worker about so long: much longer than a batch's own costs (some 20 us), and short
-# enough that nobody notices who waits for the rest of it.
-BATCH_NS = 400_000
-MOST_BATCHED = 64
-# Jobs that take less may leave their results unannounced until the next one's (README: quiet frames).
-QUIET_NS = 1_000_000
-# Results of jobs that take less are looked for: to sleep until they come costs two wakings (spinning.py).
-SHORT_NS = 100_000
-_SMOOTHING = 8
 NOTHING = (0, b"")
 
 
 class Target:
-    """A function of a plugin as a pool knows it: where its memory image and its limits are published, and what its jobs
-    have cost.
+    """A function of a plugin as a pool knows it.
 
     Attributes:
-        image, limits: numbers under which workers know the plugin's memory image and the limits.
-        needs: both.
-        shared: what workers are given before its first job.
-        domain: whose plugin it is, if domains are kept apart.
         plugin, function: names, for errors.
-        name: the function's name as it is sent.
-        patience_s: seconds after its start at which a job's worker is killed; infinite for never.
-        batch: most jobs that may travel together.
-        quiet: whether its jobs are so short that not every result needs to be announced.
-        short: whether they are so short that their results are better looked for than waited for.
-        repeatable: whether a job can be run twice without anybody's noticing: it calls no host functions.
         version: of which deployment its results are, if of one.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_cost_ns",
-        "batch",
-        "domain",
-        "function",
-        "image",
-        "limits",
-        "name",
-        "needs",
-        "patience_s",
-        "plugin",
-        "quiet",
-        "repeatable",
-        "shared",
-        "short",
-        "version",
-    )
+    __slots__ = ("__weakref__", "function", "plugin", "version")
 
-    def __init__(
-        self,
-        shared: tuple[Shared, ...],
-        function: PluginFunction,
-        patience_s: float,
-        domain: str | None,
-        version: Version | None = None,
-    ) -> None:
-        self.shared = shared
-        self.image = shared[0].ident
-        self.limits = shared[-1].ident
-        self.needs = self.image, self.limits
-        self.version = version
+    def __init__(self, function: PluginFunction, version: Version | None) -> None:
         self.plugin = function.plugin.name
         self.function = shown(function.name)
-        self.name = function.name.encode("utf-8", "surrogatepass")
-        self.patience_s = patience_s
-        self.domain = domain
-        self.batch = 1
-        self.quiet = self.short = False
-        self.repeatable = not function.plugin.host
-        self._cost_ns = 0
+        self.version = version
 
-    def ran(self, run_ns: int) -> None:
-        """Learn from a job that took so many nanoseconds."""
-        known = self._cost_ns
-        self._cost_ns = cost = known + (run_ns - known) // _SMOOTHING if known else run_ns
-        if self.repeatable:  # when a worker dies, what it did of a batch may be done again
-            fit = BATCH_NS // (cost + 1)
-            self.batch = MOST_BATCHED if fit > MOST_BATCHED else fit or 1
-        self.quiet = cost < QUIET_NS
-        self.short = cost < SHORT_NS
+
+T = TypeVar("T", bound=Target)
 
 
 class Sink(Protocol):
     """What waits for jobs without futures."""
 
-    def job_ended(self, job: Job, /) -> None:
+    def job_ended(self, job: Job[Any], /) -> None:
         """The job has ended; called by whichever thread ends it."""
 
 
-class Job:
+class Job(Generic[T]):
     """One function and one document on their way through the pool.
 
     Attributes:
@@ -148,7 +83,7 @@ class Job:
 
     def __init__(
         self,
-        target: Target,
+        target: T,
         document: Buffer,
         kind: int,
         output: Output,
@@ -176,10 +111,7 @@ class Job:
         """
         if not self.claimed:
             future = self.future
-            self.claimed = (
-                # Running: an exception hit between the second of these and the assignment.
-                not self.dropped if future is None else future.running() or future.set_running_or_notify_cancel()
-            )
+            self.claimed = not self.dropped if future is None else future.set_running_or_notify_cancel()
         return self.claimed and not self.ended and not self.unwanted
 
     def cancel(self) -> None:

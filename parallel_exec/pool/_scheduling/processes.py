@@ -1,4 +1,4 @@
-"""The parent's side of the pool's processes: the zygote, and each worker from its fork to its burial."""
+"""The parent's side of the pool's processes: the zygote, and each worker from its fork to its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from contextlib import ExitStack
 from enum import Enum
 
 from parallel_exec.errors import PexecError
-from parallel_exec.pool._scheduling.job import MOST_BATCHED, Job, Target
+from parallel_exec.pool._scheduling.job import Job
+from parallel_exec.pool._scheduling.process_target import ProcessTarget
 from parallel_exec.pool._scheduling.scheduler import WINDOW_BATCHES, Batch
 from parallel_exec.pool._stats import Tally
 from parallel_exec.pool._transport.bell import new_bell, ring_bell
@@ -28,11 +29,13 @@ from parallel_exec.pool._transport.channel import (
     new_segment,
     read_segment,
 )
-from parallel_exec.pool._transport.messages import (
+from parallel_exec.pool._transport.frames import (
+    MOST_BATCHED,
     NEEDS,
     PREPARE,
     REQUEST,
     Entry,
+    Request,
     load_error,
     pack_request,
     unpack_report,
@@ -56,9 +59,9 @@ class WorkerState(Enum):
 
     STARTING = "the zygote has been asked to fork it; its ring takes requests already"
     RUNNING = "its process exists"
-    CONDEMNED = "it broke the protocol: it gets no more jobs and is being killed; its exit is awaited"
-    RETIRED = "as OVERDUE, but it did nothing wrong: another process is to take its place"
-    OVERDUE = "its job outlived deadline and grace: as CONDEMNED, but what it ends meanwhile still counts"
+    BROKEN = "it broke the protocol: it gets no more jobs and is being killed; what it says no longer counts"
+    RETIRED = "it is being killed, through no fault of its own: another process takes its place"
+    OVERDUE = "it is being killed because its job outlived deadline and grace; what it ends meanwhile counts"
     DEAD = "its exit is known; its memory and descriptors are given back"
 
 
@@ -69,8 +72,7 @@ class Worker:
         id: number in its pool, never used twice.
         state: see `WorkerState`.
         pid: its process id, or None before the zygote has told it.
-        fault: why it was condemned, or "".
-        blameless: whether that is no fault of what it was doing.
+        fault: why it is being killed, or "".
         tally: what it has done.
         asked: time of a monotonic clock at which the zygote was asked to fork it or, later, to kill it.
         since: time of that clock at which it was last given a job while it had none, or last ended one.
@@ -87,7 +89,6 @@ class Worker:
         self.state = WorkerState.STARTING
         self.pid: int | None = None
         self.fault = ""
-        self.blameless = False
         self.asked = 0.0
         self.since = 0.0
         self.tally = Tally()
@@ -119,7 +120,7 @@ class Worker:
         finally:
             self._close_theirs()
 
-    def send(self, batch: Batch[Job]) -> None:
+    def send(self, batch: Batch[Job[ProcessTarget]]) -> None:
         """Hand the batch over: into the ring, or, if it has no room there, in a segment.
 
         Raises:
@@ -132,27 +133,28 @@ class Worker:
             if target.needs not in self._introduced:
                 self._introduce(target)
             job = jobs[0]
-            kind = job.kind
             if len(jobs) == 1:
                 lengths, parts = [job.size], [job.document]
             else:
                 lengths, parts = [each.size for each in jobs], [b"".join([each.document for each in jobs])]
             ring = self.block.requests
-            meta = pack_request(target, batch.sequence, kind, batch.quiet, 0, lengths)
-            if not ring.write(REQUEST, meta, parts, reserve=RESERVE):
+            request = Request(
+                batch.sequence, target.image, target.limits, job.kind, batch.quiet, 0, target.name, lengths
+            )
+            if not ring.write(REQUEST, pack_request(request), parts, reserve=RESERVE):
                 fd, size = new_segment(parts)
                 try:
                     self.control.send(Kind.SEGMENT, batch.sequence, size, (fd,))
                 finally:
                     os.close(fd)
-                if not ring.write(REQUEST, pack_request(target, batch.sequence, kind, batch.quiet, size, lengths)):
+                if not ring.write(REQUEST, pack_request(request._replace(segment=size))):
                     raise RingCorrupted("no room for a request that is in the window")
             if ring.peer_sleeps():
                 ring_bell(self.request_bell)
         except (BrokenPipeError, ConnectionResetError):
             pass
 
-    def _introduce(self, target: Target) -> None:
+    def _introduce(self, target: ProcessTarget) -> None:
         """Give the worker what it does not have of what a target needs."""
         for shared in target.shared:
             if (shared.kind, shared.ident) not in self._known:
@@ -160,7 +162,7 @@ class Worker:
                 self._known.add((shared.kind, shared.ident))
         self._introduced.add(target.needs)
 
-    def warms(self, target: Target) -> bool:
+    def warms(self, target: ProcessTarget) -> bool:
         """Whether the worker has a sandbox for the target; if not, it is asked to make one, unless it was asked before.
 
         Raises:
@@ -261,7 +263,7 @@ class Worker:
         """Ring the worker's bell, whether it sleeps or not."""
         ring_bell(self.request_bell)
 
-    def bury(self) -> None:
+    def release(self) -> None:
         """The process is gone: give memory and descriptors back."""
         if self.state is WorkerState.DEAD:
             return
@@ -282,7 +284,7 @@ class Zygote:
     """The parent's side of the zygote: the process and the connection to it.
 
     Attributes:
-        fertile: whether it has forked a worker yet; one that dies before that will not do better next time.
+        has_forked: whether it has forked a worker yet; one that dies before that will not do better next time.
         heard: time of a monotonic clock at which it last said something.
     """
 
@@ -291,7 +293,7 @@ class Zygote:
             raise RuntimeError("a pool needs sys.executable, the Python interpreter to start; this program has none")
         if os.name != "posix":
             raise RuntimeError("a pool of processes needs Linux or macOS: it forks its workers")
-        self.fertile = False
+        self.has_forked = False
         self.heard = 0.0
         self.channel, theirs = Channel.pair()
         try:

@@ -7,14 +7,14 @@ from __future__ import annotations
 import math
 import os
 import pickle
-import threading
 import weakref
 from collections import OrderedDict
 
+from parallel_exec._signals import Lock
 from parallel_exec.limits import Limits
 from parallel_exec.plugins._base import AnyPlugin
 from parallel_exec.plugins._function import PluginFunction
-from parallel_exec.pool._scheduling.job import Target
+from parallel_exec.pool._scheduling.process_target import ProcessTarget
 from parallel_exec.pool._transport.channel import Kind, Shared
 from parallel_exec.pool._version import Version
 
@@ -25,7 +25,7 @@ ImageKey = tuple[str, int | None, float | None]
 TargetKey = tuple[str, str, Limits | None]
 
 
-class Image:
+class PublishedImage:
     """A plugin's memory image, and by reference its host functions, in shared memory.
 
     Attributes:
@@ -73,21 +73,21 @@ class Publisher:
     """
 
     def __init__(self, limits: Limits, *, by_domain: bool) -> None:
-        self._lock = threading.Lock()
-        self._images: OrderedDict[ImageKey, Image] = OrderedDict()
+        self._lock = Lock()
+        self._images: OrderedDict[ImageKey, PublishedImage] = OrderedDict()
         self._last_image = 0
-        self._targets: dict[TargetKey, Target] = {}
+        self._targets: dict[TargetKey, ProcessTarget] = {}
         self._limits: dict[Limits, Shared] = {}
         self._bounds = limits
         self._by_domain = by_domain
         self._closed = False
         self.least_patience_s = math.inf
 
-    def target(self, function: PluginFunction) -> Target | None:
+    def target(self, function: PluginFunction) -> ProcessTarget | None:
         """Return the function as a target for jobs, if it has been published."""
         return self._targets.get((function.plugin.digest, function.name, function.bounds))
 
-    def publish(self, function: PluginFunction, version: Version | None = None) -> Target:
+    def publish(self, function: PluginFunction, version: Version | None = None) -> ProcessTarget:
         """Return the function as a target for jobs; its plugin is captured and published if that has not been done.
 
         Args:
@@ -110,7 +110,7 @@ class Publisher:
                 image.users.add(target)
                 return target
 
-    def _target(self, function: PluginFunction, image: Image, version: Version | None) -> Target:
+    def _target(self, function: PluginFunction, image: PublishedImage, version: Version | None) -> ProcessTarget:
         limits = Limits.tightest(self._bounds, function.bounds)
         shared = self._limits.get(limits)
         if shared is None:
@@ -119,9 +119,9 @@ class Publisher:
         patience_s = math.inf if limits.time_s is None else limits.time_s + limits.grace_s
         self.least_patience_s = min(self.least_patience_s, patience_s)
         domain = function.plugin.domain if self._by_domain else None
-        return Target((*image.shared, shared), function, patience_s, domain, version)
+        return ProcessTarget((*image.shared, shared), function, patience_s, domain, version)
 
-    def image(self, plugin: AnyPlugin, bounds: Limits | None) -> Image:
+    def image(self, plugin: AnyPlugin, bounds: Limits | None) -> PublishedImage:
         """Return the plugin's published image; whoever needs it for longer than a call adds itself to its users.
 
         Args:
@@ -139,7 +139,9 @@ class Publisher:
                 return image
             self._last_image += 1
             ident = self._last_image
-        new = Image(ident, plugin, limits)  # may take as long as the plugin's load is allowed to: not under the lock
+        new = PublishedImage(
+            ident, plugin, limits
+        )  # may take as long as the plugin's load is allowed to: not under the lock
         with self._lock:
             image = self._images.setdefault(key, new)
             if image is not new or self._closed:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from parallel_exec.pool._scheduling.job import Target
+from parallel_exec.pool._scheduling.process_target import ProcessTarget
 from parallel_exec.pool._transport.block import RESERVE, RING_BYTES
 
 # Batches in flight per worker.
@@ -37,7 +37,7 @@ class Task(Protocol):
     @property
     def kind(self) -> int: ...
     @property
-    def target(self) -> Target: ...
+    def target(self) -> ProcessTarget: ...
     @property
     def patient(self) -> bool: ...
     @property
@@ -106,7 +106,6 @@ class Scheduler(Generic[T]):
         self._most_jobs = jobs_per_worker or math.inf
         self._queue: deque[T] = deque()
         self._windows: dict[int, Window[T]] = {}
-        self._assigning: Batch[T] | None = None
         self._crashes = 0
         self._last_crash = 0.0
 
@@ -135,9 +134,6 @@ class Scheduler(Generic[T]):
     def assign(self) -> Iterator[Batch[T]]:
         """Move jobs from the queue to the windows with the least in them, yielding batch by batch, until nothing waits
         or no window has room. Cancelled jobs are dropped.
-
-        When an exception ends the loop over this, whatever it is and wherever it hit, `undo` makes the books right
-        again.
         """
         queue = self._queue
         while queue:
@@ -150,7 +146,6 @@ class Scheduler(Generic[T]):
                 continue
             batch: Batch[T] = Batch(window.worker, window.next)
             jobs, target = batch.jobs, job.target
-            self._assigning = batch
             jobs.append(job)
             queue.popleft()
             size = job.size
@@ -169,7 +164,6 @@ class Scheduler(Generic[T]):
             yield batch
             if batch.quiet:  # still: whoever hands it over may know better
                 window.quiet_until = window.next
-            self._assigning = None
 
     def _fill(self, batch: Batch[T], size: int) -> int:
         """Add jobs of the same target, as long as they are tiny; return the bytes of all."""
@@ -200,18 +194,6 @@ class Scheduler(Generic[T]):
             window.bytes = sum(each.size for each in window.jobs.values())
             window.next = max(window.next, behind)  # never used twice: it may have been sent
 
-    def undo(self) -> None:
-        """The batch that `assign` yielded last was not handed over, or nobody knows: its jobs come first again."""
-        batch = self._assigning
-        if batch is None:
-            return
-        self.withdraw(batch)
-        jobs = batch.jobs
-        if self._queue and jobs and self._queue[0] is jobs[-1]:
-            jobs.pop()
-        self._queue.extendleft(reversed(jobs))
-        self._assigning = None
-
     def finished(self, worker: int, sequence: int, count: int) -> list[T | None]:
         """The worker has ended so many jobs from this sequence on, well or badly. None: it never had that one, or it
         has been counted out already.
@@ -231,23 +213,10 @@ class Scheduler(Generic[T]):
             self._crashes = 0
         return jobs
 
-    def jobs(self, worker: int, sequence: int, count: int) -> list[T | None]:
-        """What `finished` is going to return."""
-        window = self._windows.get(worker)
-        if window is None:
-            return [None] * count
-        if count == 1:
-            return [window.jobs.get(sequence)]
-        return [window.jobs.get(number) for number in range(sequence, sequence + count)]
-
     def job(self, worker: int, sequence: int) -> T | None:
         """The job with this sequence, if it is in flight at the worker."""
         window = self._windows.get(worker)
         return None if window is None else window.jobs.get(sequence)
-
-    def is_busy(self, worker: int) -> bool:
-        """Whether the worker has jobs in flight."""
-        return bool(self._windows[worker].jobs)
 
     def first(self, worker: int) -> T | None:
         """The first job in flight at the worker."""
@@ -347,7 +316,7 @@ class Scheduler(Generic[T]):
         self._crashes = self._crashes + 1 if now - self._last_crash < CRASH_ROW_S else 1
         self._last_crash = now
 
-    def hopeless(self, workers: int) -> bool:
+    def crashes_too_often(self, workers: int) -> bool:
         """Whether so many processes died in a row, with no job finished in between, that starting more is pointless."""
         return self._crashes >= max(CRASHES_AT_LEAST, CRASHES_PER_WORKER * workers)
 

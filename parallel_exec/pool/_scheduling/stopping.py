@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 
-from parallel_exec.pool._scheduling.duty import Duty
+from parallel_exec.pool._scheduling.collecting import Collecting
 from parallel_exec.pool._scheduling.job import Job
+from parallel_exec.pool._scheduling.process_target import ProcessTarget
 from parallel_exec.pool._scheduling.processes import Worker
 from parallel_exec.pool._scheduling.scheduler import Scheduler
 from parallel_exec.pool._scheduling.supervisor import Supervisor
@@ -25,16 +26,20 @@ class Stops:
 
     Args:
         take: takes the results that a worker has sent.
-        duty: keeps the collector awake for what is to be done here.
+        collecting: keeps the collector awake for what is to be done here.
     """
 
     def __init__(
-        self, scheduler: Scheduler[Job], supervisor: Supervisor, take: Callable[[Worker], None], duty: Duty
+        self,
+        scheduler: Scheduler[Job[ProcessTarget]],
+        supervisor: Supervisor,
+        take: Callable[[Worker], None],
+        collecting: Collecting,
     ) -> None:
         self._scheduler = scheduler
         self._supervisor = supervisor
         self._take = take
-        self._duty = duty
+        self._collecting = collecting
         self._owners: deque[object] = deque()
         self._lingering: list[tuple[float, Worker, int]] = []  # when to kill which worker if it still has which job
 
@@ -50,20 +55,20 @@ class Stops:
 
     def ask(self, owner: object) -> None:
         """Have all jobs of an owner stopped; any thread may call this."""
-        self._duty.need(owner)
+        self._collecting.need(owner)
         self._owners.append(owner)
 
-    def carry_out(self) -> list[tuple[Job, CancelledError]]:
+    def carry_out(self) -> list[tuple[Job[ProcessTarget], CancelledError]]:
         """Stop what is to be stopped; return the jobs, which have thereby failed."""
         stopped = []
         while self._owners:
             owner = self._owners.popleft()
             stopped += [(job, CancelledError()) for job in self._stop(owner)]
-            self._duty.dismiss(owner)
+            self._collecting.dismiss(owner)
         return stopped
 
-    def _stop(self, owner: object) -> list[Job]:
-        def unwanted(job: Job) -> bool:
+    def _stop(self, owner: object) -> list[Job[ProcessTarget]]:
+        def unwanted(job: Job[ProcessTarget]) -> bool:
             return job.owner is owner
 
         for ident, last in self._scheduler.holders(unwanted):
@@ -74,7 +79,7 @@ class Stops:
             job = self._scheduler.job(ident, running)
             if job is not None and unwanted(job):
                 self._lingering.append((time.monotonic() + LINGER_S, worker, running))
-                self._duty.need(self)
+                self._collecting.need(self)
         return self._scheduler.in_flight(unwanted) + self._scheduler.discard(unwanted)
 
     def kill_lingering(self, now: float) -> None:
@@ -86,4 +91,4 @@ class Stops:
                     self._supervisor.retire(worker)
         self._lingering = [each for each in self._lingering if each[0] > now]
         if not self._lingering:
-            self._duty.dismiss(self)
+            self._collecting.dismiss(self)

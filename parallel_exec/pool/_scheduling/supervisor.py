@@ -1,5 +1,5 @@
 """The supervisor: starts the zygote and the workers, has those killed that cannot be trusted or whose job is overdue,
-and buries and replaces the dead.
+and replaces the dead.
 
 Everything here runs with the pool's lock held, most of it in the collector's thread. What a death means for a job is
 appended to `losses`.
@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 
 from parallel_exec.errors import JobTimeout, PexecError, WorkerCrashed
 from parallel_exec.pool._events import EventKind, Events, PoolEvent
-from parallel_exec.pool._scheduling.job import Job, Target
+from parallel_exec.pool._scheduling.job import Job
+from parallel_exec.pool._scheduling.process_target import ProcessTarget
 from parallel_exec.pool._scheduling.processes import Worker, WorkerState, Zygote, exit_text, how_it_died
 from parallel_exec.pool._scheduling.scheduler import Scheduler
 from parallel_exec.pool._stats import PoolStats, Tally
@@ -30,16 +31,16 @@ START_S = 5.0
 # it may have been stopped (SIGSTOP).
 ZYGOTE_S = 30.0
 
-_DOOMED = (WorkerState.CONDEMNED, WorkerState.OVERDUE, WorkerState.RETIRED)
+_ENDING = (WorkerState.BROKEN, WorkerState.OVERDUE, WorkerState.RETIRED)
 
 
 class Supervisor:
     """The processes of a pool.
 
     Attributes:
-        workers: those that are not buried, by their number.
+        workers: those that have not been removed, by their number.
         broken: why the pool cannot go on, or None.
-        departed: what workers that are buried have done.
+        departed: what workers that are gone have done.
         losses: jobs that their workers' deaths have ended, and the errors; whoever holds the lock takes them.
 
     Args:
@@ -53,14 +54,14 @@ class Supervisor:
         self,
         wanted: int,
         retries: int,
-        scheduler: Scheduler[Job],
+        scheduler: Scheduler[Job[ProcessTarget]],
         poller: Poller,
         take: Callable[[Worker], None],
         events: Events,
     ) -> None:
         self.workers: dict[int, Worker] = {}
         self.broken: str | None = None
-        self.losses: list[tuple[Job, PexecError]] = []
+        self.losses: list[tuple[Job[ProcessTarget], PexecError]] = []
         self.departed = Tally()
         self._events = events
         self._wanted = wanted
@@ -83,13 +84,13 @@ class Supervisor:
         self._poller.register(zygote.channel.fileno(), self._on_zygote)
 
     def start_workers(self) -> None:
-        """Start as many workers as are missing; the doomed count as gone.
+        """Start as many workers as are missing; those that are being killed count as gone.
 
         Raises:
             OSError: there is no memory or no descriptor left.
         """
         assert self._zygote is not None, "start_zygote comes first"
-        while sum(worker.state not in _DOOMED for worker in self.workers.values()) < self._wanted:
+        while sum(worker.state not in _ENDING for worker in self.workers.values()) < self._wanted:
             self._last_worker += 1
             worker = Worker(self._last_worker, self._ringing)
             self.workers[worker.id] = worker
@@ -99,11 +100,11 @@ class Supervisor:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
                 worker.fork(self._zygote.channel)
 
-    def warms(self, worker: Worker, targets: Sequence[Target]) -> bool:
-        """Whether the worker's process runs and has sandboxes for the targets; what it lacks it is asked for. A doomed
-        worker is not waited for, but those that take its place are.
+    def warms(self, worker: Worker, targets: Sequence[ProcessTarget]) -> bool:
+        """Whether the worker's process runs and has sandboxes for the targets; what it lacks it is asked for. One that is
+        being killed is not waited for, but those that take its place are.
         """
-        if worker.state in _DOOMED:
+        if worker.state in _ENDING:
             return len(self.workers) > self._wanted
         try:
             ready = [worker.warms(target) for target in targets]
@@ -125,9 +126,9 @@ class Supervisor:
         """Silence the doorbell that all workers ring for their results."""
         silence_bell(self._bell)
 
-    def condemn(self, worker: Worker, fault: str, state: WorkerState = WorkerState.CONDEMNED) -> None:
+    def kill(self, worker: Worker, fault: str, state: WorkerState = WorkerState.BROKEN) -> None:
         """Have a worker killed that is of no more use; its exit will be reported."""
-        if worker.state not in _DOOMED:
+        if worker.state not in _ENDING:
             worker.state = state
             worker.fault = fault
             worker.asked = time.monotonic()
@@ -137,14 +138,8 @@ class Supervisor:
 
     def retire(self, worker: Worker) -> None:
         """Let a new worker take the place of one that has nothing to do, or nothing that anybody waits for."""
-        self.condemn(worker, "", WorkerState.RETIRED)
+        self.kill(worker, "", WorkerState.RETIRED)
         self.replace()
-
-    def condemn_all(self, fault: str) -> None:
-        """Have all workers killed, through no fault of theirs, and begin with new ones."""
-        for worker in self.workers.values():
-            worker.blameless = worker.blameless or worker.state not in _DOOMED
-            self.condemn(worker, fault)
 
     def next_due(self) -> float:
         """The time of `time.monotonic` before which none of the jobs in flight is overdue; infinite: never."""
@@ -164,13 +159,13 @@ class Supervisor:
                 self._zygote.kill()  # its end will be noticed
                 self._zygote.heard = now
                 return
-            self.condemn(worker, "its job outlived deadline and grace", WorkerState.OVERDUE)
+            self.kill(worker, "its job outlived deadline and grace", WorkerState.OVERDUE)
             self.replace()
 
     def _due(self, worker: Worker) -> float:
         if worker.state is not WorkerState.RUNNING:
             zygote = self._zygote
-            if zygote is None or not zygote.fertile:
+            if zygote is None or not zygote.has_forked:
                 return math.inf  # one that starts may take its time: the machine may be busy
             return max(worker.asked, zygote.heard) + ZYGOTE_S
         job = self._scheduler.job(worker.id, worker.block.running)
@@ -181,7 +176,7 @@ class Supervisor:
             return worker.since + job.target.patience_s + START_S
         return worker.since + START_S if self._scheduler.stalled(worker.id) else math.inf
 
-    def take_losses(self) -> list[tuple[Job, PexecError]]:
+    def take_losses(self) -> list[tuple[Job[ProcessTarget], PexecError]]:
         """Return `losses`, and begin new ones."""
         losses, self.losses = self.losses, []
         return losses
@@ -210,7 +205,7 @@ class Supervisor:
     def _close_descriptors(self) -> None:
         # Nothing is closed twice: a number that was closed may be another file's by then.
         for worker in self.workers.values():
-            worker.bury()
+            worker.release()
         self.workers.clear()
         fds, self._bell, self._ringing = {self._bell, self._ringing} - {-1}, -1, -1
         for fd in fds:
@@ -219,7 +214,7 @@ class Supervisor:
     # Events
 
     def _on_control(self, worker: Worker) -> None:
-        # Another event of the same round may have been its burial; its descriptors are other files' then.
+        # Another event of the same round may have been its end; its descriptors are other files' then.
         if worker.state is WorkerState.DEAD:
             return
         try:
@@ -229,7 +224,7 @@ class Supervisor:
         except ProtocolError as error:
             fault = str(error)
         self._poller.unregister(worker.control.fileno())
-        self.condemn(worker, fault)  # without a fault it is dying; should it not, it is of no use without this
+        self.kill(worker, fault)  # without a fault it is dying; should it not, it is of no use without this
 
     def _on_zygote(self) -> None:
         assert self._zygote is not None
@@ -243,7 +238,7 @@ class Supervisor:
             return
         match record.kind:
             case Kind.FORKED:
-                self._zygote.fertile = True
+                self._zygote.has_forked = True
                 worker.pid = record.value
                 self._events.note(PoolEvent("worker started", worker=worker.id, pid=worker.pid))
                 if worker.state is WorkerState.STARTING:
@@ -255,11 +250,11 @@ class Supervisor:
 
     def _worker_died(self, worker: Worker, how: str) -> None:
         self._take(worker)  # what it finished before it died is finished
-        crashed = not worker.blameless and worker.state not in (WorkerState.OVERDUE, WorkerState.RETIRED)
-        self._bury(worker, how)
+        crashed = worker.state not in (WorkerState.OVERDUE, WorkerState.RETIRED)
+        self._remove(worker, how)
         if crashed:
             self._scheduler.count_crash(time.monotonic())
-        if self._scheduler.hopeless(self._wanted):
+        if self._scheduler.crashes_too_often(self._wanted):
             self.broken = f"the pool gives up: its workers die one after another; the last one: {how}"
         else:
             self.replace()
@@ -269,14 +264,14 @@ class Supervisor:
         how = exit_text(zygote.stop())
         for worker in list(self.workers.values()):
             self._take(worker)
-            self._bury(worker, f"killed with the pool's zygote ({how})")
+            self._remove(worker, f"killed with the pool's zygote ({how})")
         self._scheduler.count_crash(time.monotonic())
-        if not zygote.fertile or self._scheduler.hopeless(self._wanted):
+        if not zygote.has_forked or self._scheduler.crashes_too_often(self._wanted):
             self.broken = f"the pool cannot start workers: its zygote died ({how}); see what it wrote to stderr"
         else:
             self.replace(zygote=True)
 
-    def _bury(self, worker: Worker, how: str) -> None:
+    def _remove(self, worker: Worker, how: str) -> None:
         job = self._scheduler.lost(worker.id, worker.block.running)
         del self.workers[worker.id]
         self._poller.unregister(worker.control.fileno())
@@ -284,17 +279,15 @@ class Supervisor:
         self._events.note(PoolEvent(_end_of(worker), worker.fault or how, worker.id, worker.pid))
         if job is not None and not job.ended:
             loss = self._loss(worker, job, how)
-            if worker.blameless and job.target.repeatable:
-                self._scheduler.requeue([job])
-            elif isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
+            if isinstance(loss, WorkerCrashed) and job.attempts <= self._retries:
                 job.attempts += 1
                 self._scheduler.requeue([job])
                 self._events.note(PoolEvent("job retried", str(loss), worker.id, worker.pid))
             else:
                 self.losses.append((job, loss))
-        worker.bury()
+        worker.release()
 
-    def _loss(self, worker: Worker, job: Job, how: str) -> PexecError:
+    def _loss(self, worker: Worker, job: Job[ProcessTarget], how: str) -> PexecError:
         if worker.state is WorkerState.OVERDUE:
             return JobTimeout(
                 f"still running {job.target.patience_s:g} s after its start, Limits.time_s and Limits.grace_s "
@@ -308,5 +301,5 @@ class Supervisor:
 def _end_of(worker: Worker) -> EventKind:
     if worker.state is WorkerState.RETIRED:
         return "worker retired"
-    # One without a fault was condemned because its socket was closed: it had died already.
+    # One without a fault was killed because its socket was closed: it had died already.
     return "worker killed" if worker.fault else "worker died"

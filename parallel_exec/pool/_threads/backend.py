@@ -22,17 +22,18 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from queue import SimpleQueue
 
+from parallel_exec._signals import Lock, held
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
 from parallel_exec.plugins._function import PluginFunction
-from parallel_exec.pool import _lifetime as lifetime
+from parallel_exec.pool import _lifetime
+from parallel_exec.pool._backend import Consumer
 from parallel_exec.pool._deployment import DeployedFunction, Deployments
 from parallel_exec.pool._events import Events
-from parallel_exec.pool._scheduling.duty import Consumer
-from parallel_exec.pool._scheduling.job import Job, Target
+from parallel_exec.pool._scheduling.job import Job
 from parallel_exec.pool._stats import PoolStats, Tally
 from parallel_exec.pool._threads.targets import ThreadPublisher, ThreadTarget
-from parallel_exec.pool._transport.messages import DONE
+from parallel_exec.pool._transport.frames import DONE
 from parallel_exec.sandbox import Sandbox
 
 log = logging.getLogger("parallel_exec.pool")
@@ -41,8 +42,8 @@ KEPT_SANDBOXES = 8
 SandboxKey = tuple[str, Limits]
 
 
-class NoDuty:
-    """`Duty` where there is nothing to collect: a map's consumer just waits."""
+class NoCollecting:
+    """`Collecting` where there is nothing to collect: a map's consumer just waits."""
 
     def join(self, owner: object) -> None:
         """A map begins to be consumed."""
@@ -71,25 +72,25 @@ class ThreadCore:
         self._tallies = [Tally() for _ in range(workers)]
         self._unrun = Tally()  # of jobs that no thread began
         self._publisher = ThreadPublisher(limits)
-        self.deployments = Deployments(self._publisher, lambda: None, lambda images: None)
+        self.deployments: Deployments[ThreadTarget] = Deployments(self._publisher, lambda: None, lambda images: None)
         self.target = self.deployments.target
         self._owner = os.getpid()
-        self._lock = threading.Lock()
-        self._queue: deque[Job] = deque()
+        self._lock = Lock()
+        self._queue: deque[Job[ThreadTarget]] = deque()
         # A token per job and, in the end, one per thread. Its `put` may be called at any point of any thread.
         self._tokens: SimpleQueue[None] = SimpleQueue()
-        self._running: dict[Job, Sandbox | None] = {}  # None until its sandbox is there
+        self._running: dict[Job[ThreadTarget], Sandbox | None] = {}  # None until its sandbox is there
         self._closing = False
-        self.duty = NoDuty()
+        self.collecting = NoCollecting()
         self._threads = [
             threading.Thread(target=self._run, args=(tally,), name=f"parallel_exec worker {number}", daemon=True)
             for number, tally in enumerate(self._tallies, 1)
         ]
         for thread in self._threads:
             thread.start()
-        lifetime.register(self)
+        _lifetime.register(self)
 
-    def add(self, jobs: Sequence[Job]) -> None:
+    def add(self, jobs: Sequence[Job[ThreadTarget]]) -> None:
         """Queue jobs.
 
         Raises:
@@ -101,8 +102,8 @@ class ThreadCore:
             for job in jobs:
                 job.queued_ns = now
             self._queue.extend(jobs)
-        for _ in jobs:
-            self._tokens.put(None)
+            for _ in jobs:
+                self._tokens.put(None)
 
     def knows(self, function: PluginFunction | DeployedFunction) -> bool:
         """Whether `target` returns at once."""
@@ -122,7 +123,7 @@ class ThreadCore:
                 workers.append(tally.worker(number, self._owner))
         return total.pool(tuple(workers), len(self._queue), len(self._running), dict(self.events.counts))
 
-    def warm_up(self, targets: Sequence[Target], timeout: float | None) -> None:
+    def warm_up(self, targets: Sequence[ThreadTarget], timeout: float | None) -> None:
         """The threads run, and the images of the targets are captured; a thread makes a sandbox for its first job.
 
         Raises:
@@ -138,12 +139,13 @@ class ThreadCore:
         """Have all jobs of a future or a map stopped: they fail with `CancelledError`. One that runs is told to stop,
         as at its deadline.
         """
-        with self._lock:
-            waiting = self._withdraw(owner)
-        for job in waiting:
-            job.fail(CancelledError())
+        with held():
+            with self._lock:
+                waiting = self._withdraw(owner)
+            for job in waiting:
+                job.fail(CancelledError())
 
-    def _withdraw(self, owner: object) -> list[Job]:
+    def _withdraw(self, owner: object) -> list[Job[ThreadTarget]]:
         waiting = [job for job in self._queue if job.owner is owner]
         self._queue = deque(job for job in self._queue if job.owner is not owner)
         self._stop([job for job in self._running if job.owner is owner])
@@ -164,16 +166,17 @@ class ThreadCore:
         Args:
             cancel: cancel the jobs that have not begun.
         """
-        cancelled: deque[Job] = deque()
+        cancelled: deque[Job[ThreadTarget]] = deque()
         if os.getpid() != self._owner:
             return
-        with self._lock:
-            self._closing = True
-            if cancel:
-                cancelled, self._queue = self._queue, cancelled
-        for job in cancelled:
-            job.cancel()
-        self.close_soon()
+        with held():
+            with self._lock:
+                self._closing = True
+                if cancel:
+                    cancelled, self._queue = self._queue, cancelled
+            for job in cancelled:
+                job.cancel()
+            self.close_soon()
 
     def close_soon(self) -> None:
         """`close` for a finalizer, which may run at any point of any thread and must not wait for a lock."""
@@ -197,7 +200,7 @@ class ThreadCore:
         """In a fork of the process there are no threads, and nothing to give back."""
         self._closing = True
 
-    def _stop(self, jobs: Sequence[Job]) -> None:
+    def _stop(self, jobs: Sequence[Job[ThreadTarget]]) -> None:
         for job in jobs:
             job.dropped = True
             sandbox = self._running[job]
@@ -217,7 +220,7 @@ class ThreadCore:
         for sandbox in sandboxes.values():
             sandbox.close()
 
-    def _next(self) -> Job | None:
+    def _next(self) -> Job[ThreadTarget] | None:
         while True:
             self._tokens.get()
             with self._lock:
@@ -230,7 +233,7 @@ class ThreadCore:
                     self._running[job] = None
                     return job
 
-    def _perform(self, job: Job, sandboxes: OrderedDict[SandboxKey, Sandbox], tally: Tally) -> None:
+    def _perform(self, job: Job[ThreadTarget], sandboxes: OrderedDict[SandboxKey, Sandbox], tally: Tally) -> None:
         failure: BaseException | None = None
         kind, result = 0, b""
         start = time.monotonic_ns()
@@ -258,9 +261,8 @@ class ThreadCore:
         else:
             job.finish(kind, result)
 
-    def _run_job(self, job: Job, sandboxes: OrderedDict[SandboxKey, Sandbox]) -> tuple[int, bytes]:
+    def _run_job(self, job: Job[ThreadTarget], sandboxes: OrderedDict[SandboxKey, Sandbox]) -> tuple[int, bytes]:
         target = job.target
-        assert isinstance(target, ThreadTarget)
         sandbox = self._sandbox(target, sandboxes)
         with self._lock:
             self._running[job] = sandbox

@@ -7,7 +7,6 @@ from parallel_exec.plugins._base import AnyPlugin
 from parallel_exec.plugins._function import PluginFunction
 from parallel_exec.pool._scheduling.job import Target
 from parallel_exec.pool._version import Version
-from parallel_exec.sandbox._chain import shown
 
 
 class ThreadTarget(Target):
@@ -22,12 +21,10 @@ class ThreadTarget(Target):
     __slots__ = ("bounds", "calls", "owner")
 
     def __init__(self, function: PluginFunction, bounds: Limits, version: Version | None) -> None:
-        self.plugin = function.plugin.name
-        self.function = shown(function.name)
+        super().__init__(function, version)
         self.calls = function.name
         self.owner = function.plugin
         self.bounds = bounds
-        self.version = version
 
 
 class ThreadPublisher:

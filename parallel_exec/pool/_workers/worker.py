@@ -24,7 +24,7 @@ from parallel_exec.errors import PexecError
 from parallel_exec.pool._transport.bell import ring_bell, silence_bell
 from parallel_exec.pool._transport.block import RESERVE, Block
 from parallel_exec.pool._transport.channel import Channel, Kind, ProtocolError, Record, new_segment
-from parallel_exec.pool._transport.messages import (
+from parallel_exec.pool._transport.frames import (
     DONE,
     FAILED,
     NEEDS,

@@ -22,6 +22,7 @@ from typing import Final
 
 import wasmtime
 
+from parallel_exec import _signals
 from parallel_exec._codec import message_pack
 from parallel_exec.errors import PluginError, WasmError
 from parallel_exec.host import HostFunction
@@ -204,11 +205,9 @@ class Wapc:
         """The function as the guest may call it: not after its deadline, which code without a jump back does not look
         at.
         """
-        callbacks = self.host.callbacks
 
         def guarded(*numbers: int) -> int | None:
-            if callbacks.pending:
-                callbacks.deliver()
+            _signals.deliver()
             if self.deadline is not None and self.deadline.is_over():
                 raise outcome.timeout(self._limits)
             return function(*numbers)

@@ -1,10 +1,10 @@
-"""Who collects results: the collector thread, or the thread that consumes a map, while that map is all there is to do.
+"""Who collects results: the collector thread, or the thread that consumes a map while that map is all there is to do.
 
-A result that one thread takes from a ring and another one waits for costs two thread switches, some 20 us of a job's
-200. So the consumer of a map takes the results itself, and the collector rests, as long as no other map runs and no job
-was submitted by itself. Anything but a result (a death, a new worker, the end) is left to the collector.
+A result that one thread takes from a ring for another one costs two thread switches, some 20 us of a job's 200. So the
+consumer of a map takes the results itself, and the collector rests, as long as no other map runs and no job was
+submitted by itself. Anything but a result (a death, a new worker, the end) is left to the collector.
 
-Whoever holds `_collecting` may step. The collector rests only while `_may_rest` holds, and everything that ends that
+Whoever holds `_stepping` may step. The collector rests only while `_may_rest` holds, and everything that ends that
 state rings `_resume` afterwards: so it either sees the new state or is woken (README: who collects).
 """
 
@@ -15,9 +15,9 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from typing import Any, Protocol
 
+from parallel_exec._signals import Gate, held
+from parallel_exec.pool._backend import Consumer
 from parallel_exec.pool._transport.bell import Wakeup
 
 # How often the collector looks whether a consumer that wants its place has taken it; that takes microseconds.
@@ -32,37 +32,16 @@ ROUND_S = 0.1
 Step = Callable[..., bool]
 
 
-class Consumer(Protocol):
-    """A map that is consumed.
-
-    Attributes:
-        ready: whether it has a result to give.
-    """
-
-    @property
-    def ready(self) -> bool: ...
-
-    def sleep(self, timeout: float) -> None:
-        """Wait until it is ready, for so many seconds at most, while others collect."""
-
-
-class Duty:
+class Collecting:
     """The right to collect, and who has it.
-
-    Attributes:
-        interrupted: a consumer was torn out of a step by an exception (Ctrl-C): what workers still run is not known for
-            certain. Whoever has them all killed takes this back.
 
     Args:
         step: one round of collecting; see `Core._step`.
-        distrust: has all workers killed and replaced.
         hungry: whether a worker could do with more jobs than there are.
         wakeup: makes a round that waits return.
     """
 
-    def __init__(self, step: Step, distrust: Callable[[], None], hungry: Callable[[], bool], wakeup: Wakeup) -> None:
-        self.interrupted = False
-        self._distrust = distrust
+    def __init__(self, step: Step, hungry: Callable[[], bool], wakeup: Wakeup) -> None:
         self._step = step
         self._hungry = hungry
         self._wakeup = wakeup
@@ -71,21 +50,21 @@ class Duty:
         self._rest.register(self._resume.fd, select.POLLIN)
         self._driven = False  # whether a consumer has collected since the collector looked
         self._collects = 0  # ident of the thread that does, 0 for none
-        self._collecting = threading.Lock()
+        self._stepping = threading.Lock()
         self._resting = False
         self._ended = False
         # Changed by single operations on sets, which need no lock: a generator's end may be garbage collection's doing.
         self._maps: set[object] = set()
         self._claims: set[object] = set()
         self._waiting: set[object] = set()
-        self._attendants: set[threading.Event] = set()
+        self._attendants: set[Gate] = set()
         self._outsiders: set[object] = set()
 
     # The collector's side
 
     def serve(self) -> bool:
         """Collect one round, and then rest while a map's consumer does it. False: the pool has ended."""
-        with self._collecting:
+        with self._stepping:
             self._collects = threading.get_ident()
             alive = self._step()
             self._collects = 0
@@ -106,28 +85,13 @@ class Duty:
 
     def may_drive(self) -> bool:
         """Whether one map is all there is to do, so that its consumer may collect."""
-        return len(self._maps) == 1 and not self._outsiders and not self._ended and not self.interrupted
-
-    def is_alone(self, future: Future[Any]) -> bool:
-        """Whether one job, which belongs to no map, is all there is to do."""
-        return not self._maps and len(self._outsiders) == 1 and future in self._outsiders and not self.interrupted
-
-    def is_pending(self, future: Future[Any]) -> bool:
-        """Whether a job that belongs to no map has not ended. Unlike `Future.done` this takes no lock, which a Ctrl-C
-        can leave taken (README: interrupted hand-over).
-        """
-        return future in self._outsiders
+        return len(self._maps) == 1 and not self._outsiders and not self._ended
 
     def is_mine(self) -> bool:
         """Whether this thread is the one that collects, and so in a callback of a future."""
         return self._collects == threading.get_ident()
 
     # Everybody else's
-
-    def outsider(self, future: Future[Any]) -> None:
-        """A job was submitted that belongs to no map: somebody may wait for it, so the collector must be awake."""
-        self.need(future)
-        future.add_done_callback(self.dismiss)
 
     def need(self, owner: object) -> None:
         """Somebody who never collects waits for results from now on, until `dismiss`: the collector must be awake."""
@@ -145,25 +109,24 @@ class Duty:
         self._resume.ring()
 
     @contextlib.contextmanager
-    def attended(self) -> Iterator[threading.Event]:
-        """Have the collector awake meanwhile, for somebody who waits for what only it sees to. What this yields is set
-        whenever it has seen to something. (A condition with the pool's lock would not do: Ctrl-C may tear a thread out
-        of waiting before it has the lock again, which it would then release nevertheless.)
+    def attended(self) -> Iterator[Gate]:
+        """Have the collector awake meanwhile, for somebody who waits for what only it sees to. The gate opens whenever
+        it has seen to something.
         """
-        dealt_with = threading.Event()
-        self._attendants.add(dealt_with)
-        self._waiting.add(dealt_with)
+        seen_to = Gate()
+        self._attendants.add(seen_to)
+        self._waiting.add(seen_to)
         self._resume.ring()
         try:
-            yield dealt_with
+            yield seen_to
         finally:
-            self._waiting.discard(dealt_with)
-            self._attendants.discard(dealt_with)
+            self._waiting.discard(seen_to)
+            self._attendants.discard(seen_to)
 
     def tell_attendants(self) -> None:
-        """Something else than results has been dealt with."""
-        for dealt_with in list(self._attendants):
-            dealt_with.set()
+        """Something else than results has been seen to."""
+        for gate in list(self._attendants):
+            gate.open()
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -184,6 +147,7 @@ class Duty:
     def leave(self, owner: object) -> None:
         """A map ends, or is given up. Takes no lock, because garbage collection may be what ends it."""
         self._maps.discard(owner)
+        self._waiting.discard(owner)  # where a signal's handler tore it out of `wait`
         self._resume.ring()
 
     def wait(self, consumer: Consumer, timeout: float) -> None:
@@ -191,8 +155,10 @@ class Duty:
         meanwhile if that is this thread's to do. It may return earlier.
         """
         deadline = time.monotonic() + min(timeout, ROUND_S)
-        if self.may_drive() and self._drive(consumer, deadline):
-            return
+        if self.may_drive():
+            with held(self._wakeup.ring):
+                if self._drive(consumer, deadline):
+                    return
         self._waiting.add(consumer)
         self._resume.ring()
         try:
@@ -200,35 +166,21 @@ class Duty:
         finally:
             self._waiting.discard(consumer)
 
-    def torn(self) -> None:
-        """An exception, such as Ctrl-C, tore this thread out of taking results (README: interrupted step)."""
-        self.interrupted = True
-        try:
-            # At once, so that no new job goes where it may be lost; if this is torn out too, the collector does it.
-            self._distrust()
-        finally:
-            # The collector may rest, or wait for an event in a round that it has begun since.
-            self._resume.ring()
-            self._wakeup.ring()
-
     def _drive(self, consumer: Consumer, deadline: float) -> bool:
-        """Collect until the consumer has what it waits for; False: there is something that the collector has to do."""
-        try:
-            # From here on the collector takes no new round, so that one ring is enough to end the one it may be in.
-            self._claims.add(consumer)
-            if not self._resting:
-                self._wakeup.ring()
-            with self._collecting:
-                self._claims.discard(consumer)
-                self._collects = threading.get_ident()
-                self._driven = True
-                return self._collect_for(consumer, deadline)
-        except BaseException:
-            self.torn()
-            raise
-        finally:
+        """Collect until the consumer has what it waits for; False: there is something that the collector has to do, or
+        a signal has come.
+        """
+        # From here on the collector takes no new round, so that one ring is enough to end the one it may be in.
+        self._claims.add(consumer)
+        if not self._resting:
+            self._wakeup.ring()
+        with self._stepping:
             self._claims.discard(consumer)
-            if self.is_mine():
+            self._collects = threading.get_ident()
+            self._driven = True
+            try:
+                return self._collect_for(consumer, deadline)
+            finally:
                 self._collects = 0
 
     def _collect_for(self, consumer: Consumer, deadline: float) -> bool:

@@ -12,19 +12,17 @@ payload lies in the frame or, if it has no room there, in a segment::
 from __future__ import annotations
 
 import io
-import logging
 import pickle
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
 from parallel_exec import errors
 from parallel_exec.errors import PexecError
-from parallel_exec.pool._scheduling.job import MOST_BATCHED, Job, Target
 
-console = logging.getLogger("parallel_exec.console")
+MOST_BATCHED = 64  # jobs in a request
 
 REQUEST, REPORT, PREPARE = 1, 2, 3  # kinds of frames
 
@@ -49,13 +47,13 @@ Entry = tuple[int, int, int, int, int, int, int, int]
 
 
 class Request(NamedTuple):
-    """A request as the worker reads it."""
+    """A batch of jobs on its way to a worker."""
 
     sequence: int
     image: int
     limits: int
     kind: int
-    quiet: int
+    quiet: bool
     segment: int
     name: bytes
     lengths: Sequence[int]
@@ -73,13 +71,14 @@ class Request(NamedTuple):
         return tuple.__new__(cls, (sequence, image, limits, kind, quiet, segment, meta[at:], lengths))
 
 
-def pack_request(target: Target, sequence: int, kind: int, quiet: bool, segment: int, lengths: Sequence[int]) -> bytes:
-    """The meta bytes of a request: see `Request`."""
+def pack_request(request: Request) -> bytes:
+    """The meta bytes of a request."""
+    sequence, image, limits, kind, quiet, segment, name, lengths = request
     count = len(lengths)
-    head = _REQUEST.pack(sequence, segment, target.image, target.limits, kind, quiet, count, lengths[0])
+    head = _REQUEST.pack(sequence, segment, image, limits, kind, quiet, count, lengths[0])
     if count == 1:
-        return head + target.name
-    return head + _LENGTHS[count - 1].pack(*lengths[1:]) + target.name
+        return head + name
+    return head + _LENGTHS[count - 1].pack(*lengths[1:]) + name
 
 
 def pack_report(sequence: int, segment: int, entries: Sequence[Entry]) -> bytes:
@@ -102,50 +101,6 @@ def unpack_report(meta: bytes) -> tuple[int, int, list[Entry]]:
     if len(entries) != count or not count:
         raise struct.error(f"a report with {len(entries)} of {count} entries")
     return sequence, segment, entries
-
-
-def end_jobs(
-    jobs: Sequence[Job | None], entries: Sequence[Entry], payload: bytes, failed: Callable[[PexecError], None]
-) -> None:
-    """End the jobs that a report is about, and log what their plugin wrote to its console.
-
-    Args:
-        jobs: as many as there are entries; None for one that is none of the pool's any more.
-        entries: what the worker says of them.
-        payload: their console records and results.
-        failed: is told the errors of those that the plugin failed.
-    """
-    at = 0
-    for job, (status, kind, console_length, length, *_) in zip(jobs, entries, strict=True):
-        begin = at + console_length
-        content = payload[begin : begin + length]  # of bytes the whole of which it is: no copy
-        if console_length and job is not None:
-            _log(payload[at:begin], job)
-        at = begin + length
-        if job is None:
-            continue
-        if status == DONE:
-            job.finish(kind, content)
-        elif status == FAILED:
-            error = load_error(content)
-            failed(error)
-            job.fail(error)
-
-
-def is_plain(jobs: Sequence[Job | None], entries: Sequence[Entry]) -> bool:
-    """Whether `end_jobs` runs no code of the user's: no callbacks of futures, no handlers of logs."""
-    return all(
-        job is None or (job.future is not None and job.future.spinner is not None and not entry[2])
-        for job, entry in zip(jobs, entries, strict=True)
-    )
-
-
-def _log(records: bytes, job: Job) -> None:
-    try:
-        for level, text in orjson.loads(records):
-            console.log(int(level), "%s", text)
-    except (ValueError, TypeError):
-        job.fail(PexecError("the job's console records cannot be read"))
 
 
 def dump_console(records: Sequence[tuple[int, str]]) -> bytes:

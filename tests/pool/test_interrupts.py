@@ -1,0 +1,169 @@
+"""Ctrl-C and other signals whose handlers raise, at random moments: what waits ends, and no other job is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import pytest
+
+import parallel_exec as px
+from parallel_exec.pool import Pool
+from tests.interrupts import CtrlC, alarms, despite_alarms
+from tests.pool.conftest import Tools
+
+DOUBLE = px.Plugin("const double = x => 2 * x").function("double")
+ROUNDS = 2000
+
+
+@pytest.fixture(scope="module", params=["process", "thread"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """A pool that all tests of a backend interrupt."""
+    backend: Literal["process", "thread"] = request.param
+    with Pool(2, backend=backend) as pool:
+        pool.warm_up(DOUBLE)
+        yield pool
+
+
+def interrupt(pool: Pool, action: Callable[[], object], longest_s: float, rounds: int = ROUNDS) -> None:
+    """Interrupt an action again and again, in every third round beside a job of somebody else's."""
+    ctrl_c = CtrlC(longest_s)
+    for number in range(rounds):
+        bystander = pool.submit(DOUBLE, number) if number % 3 == 0 else None
+        ctrl_c.during(action)
+        if bystander is not None:
+            assert bystander.result() == 2 * number
+        if number % 50 == 0:
+            assert list(pool.map(DOUBLE, range(5))) == [0, 2, 4, 6, 8]
+            assert pool.submit(DOUBLE, 4).result() == 8
+    assert rounds // 10 < ctrl_c.interrupted < rounds, "the moments are not those that were meant"
+
+
+def no_job_is_left(pool: Pool) -> None:
+    Tools.eventually(lambda: not (pool.stats().waiting or pool.stats().in_flight), "all jobs have ended")
+
+
+def test_a_map(shared: Pool) -> None:
+    interrupt(shared, lambda: list(shared.map(DOUBLE, range(20), buffersize=4)), 0.004)
+    no_job_is_left(shared)
+
+
+def test_an_unordered_map(shared: Pool) -> None:
+    interrupt(shared, lambda: list(shared.map(DOUBLE, range(20), ordered=False)), 0.004, ROUNDS // 4)
+    no_job_is_left(shared)
+
+
+def test_a_chain(shared: Pool) -> None:
+    chain = shared.par_iter(range(20), buffersize=4).map(DOUBLE)
+    interrupt(shared, chain.sum, 0.004, ROUNDS // 4)
+    no_job_is_left(shared)
+
+
+def test_a_wait_for_a_result(shared: Pool) -> None:
+    def submit_and_wait() -> None:
+        future = shared.submit(DOUBLE, 21)
+        waiting.append(future)
+        assert future.result() == 42
+
+    waiting: list[px.pool.JobFuture] = []
+    interrupt(shared, submit_and_wait, 0.001)
+    assert {future.result() for future in waiting} == {42}  # an interrupted wait can be repeated
+    no_job_is_left(shared)
+
+
+def test_what_else_futures_are_asked(shared: Pool) -> None:
+    def submit_and_ask() -> None:
+        futures = [shared.submit(DOUBLE, number) for number in range(4)]
+        futures[0].add_done_callback(lambda _: None)
+        futures[1].cancel()
+        futures[2].done()
+        futures[3].exception()
+
+    interrupt(shared, submit_and_ask, 0.001, ROUNDS // 4)
+    no_job_is_left(shared)
+
+
+def test_submit(shared: Pool) -> None:
+    submitted: list[px.pool.JobFuture] = []
+    interrupt(shared, lambda: submitted.append(shared.submit(DOUBLE, 21)), 0.0003)
+    assert {future.result() for future in submitted} == {42}
+    no_job_is_left(shared)
+
+
+def test_acall(shared: Pool) -> None:
+    async def call() -> None:
+        assert await shared.acall(DOUBLE, 21) == 42
+
+    async def consume() -> None:
+        assert [value async for value in shared.amap(DOUBLE, range(8), buffersize=2)] == list(range(0, 16, 2))
+
+    ctrl_c = CtrlC(0.002)
+    with asyncio.Runner() as runner:
+        for number in range(ROUNDS):
+            bystander = shared.submit(DOUBLE, number)
+            ctrl_c.during_task(runner, consume if number % 4 == 0 else call)
+            assert bystander.result() == 2 * number
+    assert ctrl_c.interrupted > ROUNDS // 10
+    no_job_is_left(shared)
+
+
+def test_warm_up_deployments_and_stats(shared: Pool) -> None:
+    def use() -> None:
+        shared.deploy("double", DOUBLE.plugin)
+        shared.warm_up(DOUBLE)
+        shared.stats()
+        assert shared.submit(shared.deployment("double").function("double"), 1).result() == 2
+
+    interrupt(shared, use, 0.002, ROUNDS // 4)
+    no_job_is_left(shared)
+
+
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_a_with_block(backend: Literal["process", "thread"]) -> None:
+    def use() -> None:
+        with Pool(1, backend=backend) as pool:
+            pool.submit(DOUBLE, 1)
+
+    before = Tools.descendants()
+    ctrl_c = CtrlC(0.2)
+    for _ in range(20):
+        ctrl_c.during(use)
+    Tools.eventually(lambda: Tools.descendants() == before, "no process is left")
+    use()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_many_with_blocks(backend: Literal["process", "thread"]) -> None:
+    before = Tools.descendants()
+    ctrl_c = CtrlC(0.2, seed=2)
+
+    def use() -> None:
+        with Pool(1, backend=backend) as pool:
+            list(pool.map(DOUBLE, range(4)))
+
+    for _ in range(200):
+        ctrl_c.during(use)
+    Tools.eventually(lambda: Tools.descendants() == before, "no process is left")
+
+
+def test_alarms_neither_hang_the_pool_nor_lose_anything(shared: Pool) -> None:
+    with alarms(0.005):
+        for number in range(300):
+            future = despite_alarms(lambda number=number: shared.submit(DOUBLE, number))  # type: ignore[misc]
+            assert despite_alarms(future.result) == 2 * number  # type: ignore[attr-defined]
+            if number % 3 == 0:
+                assert despite_alarms(lambda: list(shared.map(DOUBLE, range(3)))) == [0, 2, 4]
+    no_job_is_left(shared)
+
+
+def test_a_map_of_endless_jobs_is_left_and_its_workers_are_free_again() -> None:
+    endless = px.Plugin("function f() { for (;;); }").function("f")
+    with Pool(2, limits=px.Limits(time_s=60)) as pool:
+        pool.warm_up(DOUBLE)
+        ctrl_c = CtrlC(0.05)
+        for _ in range(5):
+            while not ctrl_c.during(lambda: list(pool.map(endless, range(4)))):
+                pass
+            assert pool.submit(DOUBLE, 4).result() == 8
