@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "patching.py"
+PATCHES = Path(__file__).resolve().parents[2] / "parallel_exec" / "guest" / "patches"
 
 
 def load_script() -> ModuleType:
@@ -94,3 +95,11 @@ def test_patches_that_overlap_are_refused() -> None:
 def test_a_malformed_patch_is_refused(patch: str, message: str) -> None:
     with pytest.raises(patching.PatchError, match=message):
         patching.apply({"p": patch}, {"x/f.c": SOURCE})
+
+
+def test_the_guests_patches_are_small_and_say_why() -> None:
+    patches = {path.name: path.read_text(encoding="utf-8") for path in PATCHES.iterdir()}
+    assert patches
+    for name, patch in patches.items():
+        for hunk in patching.read_hunks(name, patch):
+            assert len(hunk.old) <= 5, f"{hunk.where}: more of the original's text than a hunk needs"
