@@ -326,34 +326,3 @@ void EXPORT(engine_read_source)(void)
     if (!JS_IsException(job_document))
         heap_free(text);
 }
-
-/* Like engine_read, before engine_freeze: the document becomes part of the image, and engine_invoke and engine_write run on
- * it in every job. */
-void EXPORT(engine_keep)(void) { if (job_read()) job_end(JOB_OK); }
-
-/* Like engine_read and engine_write, through the engine's own JSON: what bench/json compares ours with. */
-void EXPORT(engine_read_own)(void)
-{
-    job_begin();
-    char *text = heap_claim(mailbox_.input_len + MAILBOX_PADDING);
-    if (!text) {
-        job_end(JOB_OUT_OF_MEMORY);
-        return;
-    }
-    text[mailbox_.input_len] = 0;
-    job_document = JS_ParseJSON(ctx, text, mailbox_.input_len, "document");
-    job_end(JS_IsException(job_document) ? report_exception(ctx) : JOB_OK);
-    if (!JS_IsException(job_document))
-        heap_free(text);
-}
-
-void EXPORT(engine_write_own)(void)
-{
-    JSValue text = JS_JSONStringify(ctx, job_result, JS_UNDEFINED, JS_UNDEFINED);
-    size_t len = 0;
-    const char *chars = JS_IsException(text) ? NULL : JS_ToCStringLen(ctx, &len, text);
-    mailbox_.output_kind = DATA_JSON;
-    mailbox_.output_ptr = (uint32_t)(uintptr_t)chars;
-    mailbox_.output_len = (uint32_t)len;
-    job_end(chars ? JOB_OK : report_exception(ctx));
-}
