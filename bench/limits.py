@@ -16,8 +16,9 @@ import statistics
 import time
 from pathlib import Path
 
+from engines import sandbox_of
+
 import parallel_exec as px
-from parallel_exec.sandbox._engine import engine
 from parallel_exec.sandbox._engine.version import wasmtime_version
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
@@ -105,24 +106,13 @@ def main() -> None:
     for work, (plugin, function, document) in works().items():
         sandboxes = {name: px.Sandbox(plugin, limits=limits) for name, limits in LIMITS.items()}
         if options.guest:
-            sandboxes["other"] = sandbox_of(options.guest, plugin)
+            sandboxes["other"] = sandbox_of(options.guest, plugin, LIMITS["off"])
         times = measure(sandboxes, function, document, options.seconds)
         base = statistics.median(times["off"])
         ratios = (statistics.median(times[name]) / base for name in names if name != "off")
         print(f"{work:10}{base * 1e6:9.1f}" + "".join(f"{ratio:12.3f}" for ratio in ratios), flush=True)
         for sandbox in sandboxes.values():
             sandbox.close()
-
-
-def sandbox_of(guest: Path, plugin: px.Plugin) -> px.Sandbox:
-    """A sandbox of another build of the engine, without a deadline."""
-    ours, shared = engine.GUEST, engine.Engine._shared
-    engine.GUEST, engine.Engine._shared = guest, {}
-    try:
-        image = px.MemoryImage.capture(plugin.source, name=plugin.name)
-        return px.Sandbox(image, limits=LIMITS["off"])
-    finally:
-        engine.GUEST, engine.Engine._shared = ours, shared
 
 
 def cpu_name() -> str:

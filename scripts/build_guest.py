@@ -9,6 +9,7 @@ The third-party C sources are pinned source distributions, fetched with pip and 
 compiler is a pinned wheel. What the build keeps lies in the user's cache directory (`$XDG_CACHE_HOME` or `~/.cache`):
 
     parallel_exec/sources/  the downloaded archives and the C files out of them
+    parallel_exec/patched/  those of the C files that parallel_exec/guest/patches changes, by the hash of all patches
     parallel_exec/zig/      the compiler's own cache
     parallel_exec/guest/    every engine built so far, named by the hash of its inputs: another clone compiles nothing
 
@@ -28,9 +29,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+import patching
 
 
 class Source(NamedTuple):
@@ -65,8 +68,8 @@ SOURCES = (
 
 ZIGLANG = "0.17.0"  # pyproject.toml pins the same version for the build hook
 
-GUEST_UNITS = ("engine.c", "regexp.c")  # include quickjs.c and libregexp.c, so that our code sees their internals
-SOURCE_UNITS = ("libunicode.c", "dtoa.c")
+GUEST_UNITS = ("engine.c",)  # it includes quickjs.c and yyjson.c
+SOURCE_UNITS = ("libregexp.c", "libunicode.c", "dtoa.c")
 
 COMPILE_FLAGS = (
     "-target",
@@ -81,18 +84,20 @@ COMPILE_FLAGS = (
     "-D_GNU_SOURCE",
 )
 
-# The shadow stack: what JavaScript may use (JS_STACK in stack.h) and a reserve for the leaves that do not check.
+# The shadow stack: what JavaScript may use (JS_STACK in stack.inc.c) and a reserve for the leaves that do not check.
 STACK_RESERVE = 32 * 1024
 STACK_SIZE = 1568 * 1024 + STACK_RESERVE
 
-# A look at the deadline on the edges of every function but those that the file names: see deadline.h.
+# Look at the deadline on every edge of every function except those that the file names: see deadline.h.
 POLL_FLAG = "-fsanitize-coverage=edge,trace-pc"
 UNPOLLED = "unpolled.txt"
+
+PATCHES = "patches"
 
 LINK_FLAGS = (
     f"-Wl,-z,stack-size={STACK_SIZE}",
     "-Wl,--export=__stack_pointer",  # part of a memory image
-    "-Wl,--export-table",  # where host functions go (guest/host.h)
+    "-Wl,--export-table",  # where host functions go (guest/host.inc.c)
     "-Wl,--strip-all",
     "-Wl,--gc-sections",
 )
@@ -112,8 +117,11 @@ def cache_root() -> Path:
 
 
 def inputs_digest(guest: Path) -> str:
-    """Return the hash of everything that decides what is built: our C files, the pinned sources, compiler and flags."""
-    ours = {path.name: sha256(path.read_bytes()) for path in (*sorted(guest.glob("*.[ch]")), *guest.glob(UNPOLLED))}
+    """Return the hash of everything that decides what is built: our C files and patches, the pinned sources, compiler
+    and flags.
+    """
+    files = sorted([*guest.rglob("*.[ch]"), *guest.glob(f"{PATCHES}/*.patch"), *guest.glob(UNPOLLED)])
+    ours = {path.relative_to(guest).as_posix(): sha256(path.read_bytes()) for path in files}
     pins = [(source.filename, source.sha256, source.folder) for source in SOURCES]
     inputs = [ours, pins, ZIGLANG, GUEST_UNITS, SOURCE_UNITS, COMPILE_FLAGS, POLL_FLAG, LINK_FLAGS]
     return sha256(json.dumps(inputs).encode())
@@ -194,9 +202,11 @@ def compile_guest(guest: Path, units: Sequence[Path] = (), *, polls: bool = True
     without `polls`, one that looks at the deadline only where the engine does by itself.
     """
     require_compiler()
-    folders = [unpack(source, fetch(source)) for source in SOURCES]
+    pristine = {source.folder: unpack(source, fetch(source)) for source in SOURCES}
+    folders = [*patch_sources(guest, pristine), *pristine.values()]
     units = [*(units or (guest / name for name in GUEST_UNITS))]
-    units += [folder / name for folder in folders for name in SOURCE_UNITS if (folder / name).exists()]
+    for name in SOURCE_UNITS:
+        units += [folder / name for folder in folders if (folder / name).exists()][:1]  # the patched one, if there is
     print("compiling the engine guest, about a minute the first time", file=sys.stderr, flush=True)
     arguments = [*COMPILE_FLAGS]
     if polls:
@@ -279,10 +289,36 @@ def unpack(source: Source, archive: bytes) -> Path:
     """
     folder = cache_root() / "sources" / source.filename.removesuffix(".tar.gz")
     for name, content in c_files(source, archive):
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            write(path, content)
+        keep(folder / name, content)
     return folder
+
+
+def patch_sources(guest: Path, pristine: Mapping[str, Path]) -> list[Path]:
+    """Write the C files that the guest's patches change into the cache, and return the folders that they lie in.
+
+    Other clones may have other patches, so their hash names the folder, and files in it never change.
+
+    Args:
+        guest: the folder with the patches.
+        pristine: the folder of the unpatched files, by the name that it has in the patches.
+
+    Raises:
+        BuildError: a patch does not fit; the text names patch, file and line.
+    """
+    patches = {f"{PATCHES}/{path.name}": path.read_text("utf-8") for path in sorted(guest.glob(f"{PATCHES}/*.patch"))}
+    sources = {
+        f"{name}/{path.name}": path.read_text("utf-8")
+        for name, folder in pristine.items()
+        for path in folder.glob("*.[ch]")
+    }
+    try:
+        patched = patching.apply(patches, sources)
+    except patching.PatchError as error:
+        raise BuildError(f"the sources cannot be patched: {error}") from None
+    place = cache_root() / "patched" / sha256(json.dumps(patched).encode())[:16]
+    for name, text in patched.items():
+        keep(place / name, text.encode())
+    return sorted({(place / name).parent for name in patched})
 
 
 def c_files(source: Source, archive: bytes) -> Iterator[tuple[str, bytes]]:
@@ -305,6 +341,12 @@ def read_built(wasm: Path, record: Path, inputs: str) -> bytes | None:
         return content if record.read_bytes() == build_record(inputs, content) else None
     except FileNotFoundError:
         return None
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file unless it is there with this content, so that its time stays what the compiler's cache knows."""
+    if not path.is_file() or path.read_bytes() != content:
+        write(path, content)
 
 
 def write(path: Path, content: bytes) -> None:

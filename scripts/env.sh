@@ -44,7 +44,7 @@ venv_pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@" >&2; }
 # Print what .pexec-ready must hold: the place (an editable install knows it), the Python, and what pip installs from.
 fingerprint() {
     printf '%s\n' "$root"
-    cat -- "$venv/pyvenv.cfg" "$root/pyproject.toml" "$root/hatch_build.py" "$root/scripts/build_guest.py" | cksum
+    cat -- "$venv/pyvenv.cfg" "$root/pyproject.toml" "$root/hatch_build.py" "$root"/scripts/{build_guest,patching}.py | cksum
 }
 
 is_ready() {

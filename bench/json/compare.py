@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""Compare our JSON with the engine's own, orjson and V8 (in Node, if it is on PATH), on the same documents.
+"""Compare our JSON with QuickJS's own, orjson and V8 (in Node, if it is on PATH), on the same documents.
 
     python bench/json/compare.py                  all fixtures
     python bench/json/compare.py FILE ...         these documents instead
     python bench/json/compare.py --json out.json  the figures, too
+
+QuickJS's own is called through an engine with exports for it, own.c, so the compiler of scripts/build_guest.py must be
+installed.
 
 Everybody is measured in turn, round by round in another order, so that whatever drifts hits all alike; what counts are
 the ratios of the medians within one run. `job` is the identity through Sandbox.call_bytes, each in a fresh sandbox: it
@@ -24,7 +27,7 @@ from pathlib import Path
 from statistics import median
 
 import orjson
-from contestants import ACTIONS, LIMITS, Contestant, contestants
+from contestants import ACTIONS, LIMITS, Contestant, contestants, engines
 
 import parallel_exec as px
 from parallel_exec.measure.machine import describe_machine, describe_versions
@@ -163,7 +166,11 @@ def main() -> int:
     options = parser.parse_args()
     medians: Medians = {}
     sizes: dict[str, int] = {}
-    everybody = contestants()
+    try:
+        everybody = contestants()
+    except engines.build_guest.BuildError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 1
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for path in options.documents or fixture_paths(Path(scratch)):

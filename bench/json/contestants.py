@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -14,6 +15,9 @@ import orjson
 
 import parallel_exec as px
 from parallel_exec.sandbox._js.mailbox import Status
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import engines
 
 ACTIONS = ("parse", "stringify", "round trip")
 IDENTITY = px.Plugin("function identity(document) { return document }", name="identity.js")
@@ -39,9 +43,9 @@ class Contestant(ABC):
 class Guest(Contestant):
     """The sandbox's JSON, timed export by export; after each the memory is reset, untimed."""
 
-    def __init__(self, name: str, read: str, write: str) -> None:
+    def __init__(self, name: str, sandbox: px.Sandbox, read: str, write: str) -> None:
         self.name = name
-        self._sandbox = px.Sandbox(IDENTITY, limits=LIMITS)
+        self._sandbox = sandbox
         self._read, self._write = read, write
 
     def load(self, path: Path) -> None:
@@ -153,10 +157,15 @@ class Job(Contestant):
 
 
 def contestants() -> list[Contestant]:
-    """Return all that can take part here."""
+    """Return all that can take part here.
+
+    Raises:
+        BuildError: the engine with exports for its own JSON cannot be built.
+    """
+    own = engines.sandbox_of(engines.build(Path(__file__).with_name("own.c")), IDENTITY, LIMITS)
     found: list[Contestant] = [
-        Guest("ours", "engine_read", "engine_write"),
-        Guest("engine", "engine_read_own", "engine_write_own"),
+        Guest("ours", px.Sandbox(IDENTITY, limits=LIMITS), "engine_read", "engine_write"),
+        Guest("engine", own, "engine_read_own", "engine_write_own"),
         Job(),
         Orjson(),
     ]

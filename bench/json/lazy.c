@@ -1,4 +1,4 @@
-/* What lazy values would cost, for bench/json/lazy.py; never part of the package's engine. It is the engine with exports more:
+/* What lazy values would cost, for bench/json/lazy.py; never part of the package's engine. It is the engine with three more exports:
  *
  * - engine_skip validates the input exactly as strictly as json_read and makes no value: what a lazy reader does before anything
  *   is touched, in its cheapest form (it does not even note where the parts of the document lie);

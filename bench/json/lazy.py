@@ -16,7 +16,6 @@ are times by which a lazy reader could be faster on the first two, and slower on
 from __future__ import annotations
 
 import argparse
-import hashlib
 import random
 import sys
 import tempfile
@@ -24,36 +23,21 @@ import time
 from pathlib import Path
 from statistics import median
 
-from compare import ROOT, ROUNDS, fixture_paths
-from contestants import IDENTITY, LIMITS
+from compare import ROUNDS, fixture_paths
+from contestants import IDENTITY, LIMITS, engines
 
 import parallel_exec as px
-from parallel_exec.sandbox._engine import engine
 from parallel_exec.sandbox._js.mailbox import Status
-
-sys.path.insert(0, str(ROOT / "scripts"))
-import build_guest
 
 LAZY = Path(__file__).with_name("lazy.c")
 FORMS = b' {"a\\u00e9": [1, -2.5e+3, 0.125, true, false, null, "caf\xc3\xa9 \xf0\x9f\x98\x80\\n"], "b": {}} '
 
 
-def build() -> Path:
-    """Compile the engine with lazy.c, unless that is done already, and return the folder that holds it."""
-    inputs = build_guest.inputs_digest(build_guest.GUEST) + hashlib.sha256(LAZY.read_bytes()).hexdigest()
-    folder = build_guest.cache_root() / "bench-json-lazy" / hashlib.sha256(inputs.encode()).hexdigest()
-    if not (folder / "engine.wasm").exists():
-        wasm = build_guest.compile_guest(build_guest.GUEST, [LAZY, build_guest.GUEST / "regexp.c"])
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "engine.wasm").write_bytes(wasm)
-    return folder
-
-
 class Bench:
     """One sandbox whose exports are timed one at a time."""
 
-    def __init__(self) -> None:
-        self._sandbox = px.Sandbox(IDENTITY, limits=LIMITS)
+    def __init__(self, sandbox: px.Sandbox) -> None:
+        self._sandbox = sandbox
 
     def run(self, document: bytes, *exports: str) -> tuple[dict[str, float], list[tuple[int, int]]]:
         """Call exports on a document and reset; return the microseconds, and status and error offset, of each."""
@@ -118,11 +102,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="for each document (2)")
     options = parser.parse_args()
     try:
-        engine.GUEST = build()
-    except build_guest.BuildError as error:
+        bench = Bench(engines.sandbox_of(engines.build(LAZY), IDENTITY, LIMITS))
+    except engines.build_guest.BuildError as error:
         print(f"lazy: {error}", file=sys.stderr)
         return 1
-    bench = Bench()
     check_strictness(bench, 5000)
     heads = "".join(f"{name:>9}" for name in ("R", "W", "S", "K", "C"))
     print(f"{'microseconds':23}{heads}  read some  pass through  touch all")

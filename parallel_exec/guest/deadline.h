@@ -1,14 +1,13 @@
-/* The deadline: where the guest looks at it, and what it does when the host has told the job to stop.
+/* The deadline: where the guest looks at it, and what it does once the host has told the job to stop. Included by engine.c and, as
+ * patches/deadline.patch has it, by libregexp.c.
  *
- * The engine looks by itself at every call and jump back of JavaScript and at every step back of a regular expression, but only
- * each 10,000th time: too seldom where one turn of a loop takes long (a product of large BigInts, a search in a long string).
- * Here it looks every time, which takes no longer than counting does. A job that is stopped there ends with an exception that
- * no plugin can catch.
+ * The patch makes QuickJS look at every call and backward jump of JavaScript and at every backward step of a regular expression. A
+ * job that is stopped there ends with an exception that no plugin can catch.
  *
- * It does not look in its own loops, and those can be as long as 2 ** 53 - 1 steps (Array.prototype.indexOf on an object of that
- * length), quadratic (String.prototype.indexOf) or a parser's. So the compiler puts a look on every edge of every function but
- * those that common jobs spend their time in (-fsanitize-coverage; unpolled.txt has the exceptions). There is no way out of the
- * middle of such a loop but a trap, and none better: the host throws the instance away. */
+ * QuickJS never checks inside its native loops, and those can take 2 ** 53 - 1 steps (Array.prototype.indexOf on an object of that
+ * length), quadratic time (String.prototype.indexOf) or a parser's. So the compiler adds a look to every edge of every function
+ * except those that common jobs spend their time in (-fsanitize-coverage; unpolled.txt has the exceptions). The only way out of the
+ * middle of such a loop is a trap, after which the host discards the instance. */
 #ifndef PEXEC_DEADLINE_H
 #define PEXEC_DEADLINE_H
 
@@ -17,7 +16,7 @@
 
 #define NO_LOOK __attribute__((no_sanitize("coverage")))
 
-/* Is it this job that was told to stop? A word for an earlier one, which came too late, is taken away. */
+/* Is it this job that was told to stop? A word for an earlier job came too late, and is cleared. */
 NO_LOOK __attribute__((noinline, cold)) static bool is_for_this_job(void)
 {
     if (mailbox_.deadline == mailbox_.job)
@@ -27,16 +26,5 @@ NO_LOOK __attribute__((noinline, cold)) static bool is_for_this_job(void)
 }
 
 NO_LOOK static inline bool is_overdue(void) { return __builtin_expect(mailbox_.deadline != 0, 0) && is_for_this_job(); }
-
-/* The engine's two functions that count are called with a variable of one of these names; where they are defined, the argument
- * begins with a type's name. So a macro can tell a call from the definition, which stays, unused. */
-#define js_poll_interrupts(argument) POLL_##argument)
-#define POLL_ctx (is_overdue() && __js_poll_interrupts(ctx)
-#define POLL_caller_ctx (is_overdue() && __js_poll_interrupts(caller_ctx)
-#define POLL_JSContext js_poll_counting(JSContext
-
-#define lre_poll_timeout(argument) POLL_##argument)
-#define POLL_s (is_overdue() && lre_check_timeout(s->opaque) ? LRE_RET_TIMEOUT : 0
-#define POLL_REExecContext lre_poll_counting(REExecContext
 
 #endif

@@ -1,41 +1,30 @@
-/* The engine: QuickJS-ng and what we put around it, one translation unit, so that our code sees the engine's shapes, objects
- * and parser without a patch to them. The exports at the end are all that the host calls; parallel_exec/sandbox/_engine/instance.py
- * is the other side.
+/* The engine module: QuickJS-ng and our code around it. quickjs.c and our code are one translation unit, so that our code can use
+ * the internals of QuickJS: shapes, the layout of objects, arenas, the parser. patches/ has the few changes to QuickJS itself.
  *
- * A sandbox's life: engine_start() once, engine_configure() if there is something to, engine_load() with the plugin's source, engine_job() for samples if there are any,
- * engine_freeze(); then the host captures linear memory. From there on every job is engine_job() on a copy of that image. */
+ * The exports at the end are all that the host calls; parallel_exec/sandbox/_js/instance.py is the other side. In the life of a sandbox
+ * they come in this order: engine_start() once; engine_configure(), if there is anything to configure; engine_load() with the
+ * plugin's source; engine_job() for each sample; engine_freeze(). Then the host captures linear memory. From there on every job is
+ * engine_job() on a copy of that image.
+ *
+ * The fragments, *.inc.c, are included here and nowhere else, in the order in which they build on one another. Each says at its top
+ * what it needs and what it gives. */
 #include "mailbox.h"
 #include "deadline.h"
-#include "allocator.h"
-#include "libc.h"
-#include "stack.h"
+#include "allocator.inc.c"
+#include "libc.inc.c"
+#include "stack.inc.c"
 
 #include "quickjs.c"
-#undef __builtin_frame_address
-/* quickjs.c forbids these names to the code after it. */
+/* quickjs.c forbids these names to the code after it, and yyjson.c is such code. */
 #undef malloc
 #undef free
 #undef realloc
-
-static JSValue checked_js_iterator_helper_next(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int *done, int magic)
-{
-    *done = 0;
-    return js_check_stack_overflow(ctx->rt, 0) ? JS_ThrowStackOverflow(ctx)
-                                               : js_iterator_helper_next(ctx, self, argc, argv, done, magic);
-}
-
-static JSValue checked_js_iterator_wrap_next(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv, int *done, int magic)
-{
-    *done = 0;
-    return js_check_stack_overflow(ctx->rt, 0) ? JS_ThrowStackOverflow(ctx)
-                                               : js_iterator_wrap_next(ctx, self, argc, argv, done, magic);
-}
 
 struct mailbox mailbox_;
 
 static bool interrupted;                     /* this job has been told to stop */
 
-#include "report.h"
+#include "report.inc.c"
 
 static int on_interrupt(JSRuntime *runtime, void *opaque)
 {
@@ -46,31 +35,29 @@ static int on_interrupt(JSRuntime *runtime, void *opaque)
     return interrupted;
 }
 
-#include "json_number.h"
-#include "json_text.h"
-#include "json_places.h"
-#include "json_build.h"
-#include "json_reader.h"
-#include "json_output.h"
-#include "json_shapes.h"
-#include "json_writer.h"
-#include "json_builtin.h"
-#include "binary.h"
-#include "console.h"
-#include "clock.h"
-#include "host.h"
-#include "plugin.h"
-#include "chain.h"
+#include "json/number.inc.c"
+#include "json/string.inc.c"
+#include "json/places.inc.c"
+#include "json/reader.inc.c"
+#include "json/output.inc.c"
+#include "json/writer.inc.c"
+#include "json/builtin.inc.c"
+#include "binary.inc.c"
+#include "console.inc.c"
+#include "clock.inc.c"
+#include "host.inc.c"
+#include "plugin.inc.c"
+#include "chain.inc.c"
 
 #define EXPORT(name) __attribute__((export_name(#name))) name
 
-/* A collection walks every object of the image and of the document, some 100 us for a common job, and a reset makes all
- * memory new anyway: so none is due before a job has allocated this much, or a quarter of what it may. */
+/* A garbage collection walks every object of the image and of the document, some 100 us for a common job, and the reset renews all
+ * memory anyway. So none starts before a job has allocated this much, or a quarter of its limit. */
 #define GC_HEADROOM (16u << 20)
 
 static JSRuntime *rt;
 static JSContext *ctx;
-static bool reseed_hashes;                   /* in jobs on an image that holds no Map or Set, hashed with the image's seed */
+static bool reseed_hashes;                   /* for each job, unless the image holds a Map or Set, which was hashed with the image's seed */
 static size_t image_heap;                    /* bytes that the image's objects take; 0 before it is frozen */
 static JSValue job_document, job_result;
 
@@ -81,7 +68,7 @@ static void *engine_malloc(void *opaque, size_t size) { (void)opaque; return hea
 static void engine_free(void *opaque, void *p) { (void)opaque; heap_free(p); }
 static void *engine_realloc(void *opaque, void *p, size_t size) { (void)opaque; return heap_realloc(p, size); }
 
-/* Apart from Math.random's numbers, which are the same whether hash tables are seeded anew or not. */
+/* Derived separately from Math.random's state, whose numbers must not depend on whether hash tables are seeded anew. */
 static uint32_t fresh_hash_seed(void)
 {
     uint64_t state = ~mailbox_.seed ? ~mailbox_.seed : 1;
@@ -131,7 +118,7 @@ NO_LOOK void __sanitizer_cov_trace_pc(void)
 
 static void job_end(uint32_t status)
 {
-    /* The deadline holds whatever the plugin made of the interrupt. */
+    /* Overdue is overdue, even if the plugin survived the interrupt. */
     mailbox_.status = interrupted || is_overdue() ? JOB_TIMED_OUT : status;
     tell_console();
     mailbox_.input_ptr = heap_claim_address();
@@ -166,7 +153,7 @@ void EXPORT(engine_start)(void)
 
 uint32_t EXPORT(host_exchange)(void) { return (uint32_t)(uintptr_t)&host_exchange_; }
 
-/* Say what the plugin that is loaded next may do: the input is a JSON array (plugin_configure). */
+/* Set what the plugin that is loaded next may do; the input is a JSON array (plugin_configure). */
 void EXPORT(engine_configure)(void)
 {
     if (job_read())
@@ -205,7 +192,7 @@ static bool image_holds_hash_tables(void)
     return false;
 }
 
-/* Make the state ready to be captured: nothing that only the load or a sample needed stays. */
+/* Make the state ready to be captured: drop what only the load or a sample needed. */
 void EXPORT(engine_freeze)(void)
 {
     job_begin();
@@ -290,7 +277,7 @@ static void job_write(void)
     uint8_t *bytes;
     size_t len;
     bool chained = is_chain();
-    mailbox_.output_kind = chained ? DATA_JSON : binary_write(ctx, job_result, &bytes, &len);
+    mailbox_.output_kind = chained ? DATA_JSON : binary_write(job_result, &bytes, &len);
     if (mailbox_.output_kind != DATA_JSON) {
         mailbox_.output_ptr = (uint32_t)(uintptr_t)bytes;
         mailbox_.output_len = (uint32_t)len;
@@ -317,14 +304,14 @@ void EXPORT(engine_job)(void)
         job_write();
 }
 
-/* The same in three calls, so that a profile can time each. After one that failed the next must not be called. */
+/* The same in three calls, so that `pexec profile` and `pexec bench` can time each. Once one has failed, the next must not be
+ * called. */
 void EXPORT(engine_read)(void) { if (job_read()) job_end(JOB_OK); }
 void EXPORT(engine_invoke)(void) { if (job_invoke()) job_end(JOB_OK); }
 void EXPORT(engine_write)(void) { job_write(); }
 
-/* The rest is for the strategies that `pexec bench` compares with the image: what others do with a document. */
-
-/* Like engine_read, but the input is the source text of a JavaScript expression and goes through the engine's parser. */
+/* Like engine_read, but the input is the source text of a JavaScript expression and goes through the engine's parser: what the
+ * strategies `baseline`, `wizer` and `wizer-plus` of `pexec bench` do with a document. */
 void EXPORT(engine_read_source)(void)
 {
     job_begin();
@@ -338,35 +325,4 @@ void EXPORT(engine_read_source)(void)
     job_end(JS_IsException(job_document) ? report_exception(ctx) : JOB_OK);
     if (!JS_IsException(job_document))
         heap_free(text);
-}
-
-/* Like engine_read, before engine_freeze: the document becomes part of the image, and engine_invoke and engine_write run on
- * it in every job. */
-void EXPORT(engine_keep)(void) { if (job_read()) job_end(JOB_OK); }
-
-/* Like engine_read and engine_write, through the engine's own JSON: what bench/json compares ours with. */
-void EXPORT(engine_read_own)(void)
-{
-    job_begin();
-    char *text = heap_claim(mailbox_.input_len + MAILBOX_PADDING);
-    if (!text) {
-        job_end(JOB_OUT_OF_MEMORY);
-        return;
-    }
-    text[mailbox_.input_len] = 0;
-    job_document = JS_ParseJSON(ctx, text, mailbox_.input_len, "document");
-    job_end(JS_IsException(job_document) ? report_exception(ctx) : JOB_OK);
-    if (!JS_IsException(job_document))
-        heap_free(text);
-}
-
-void EXPORT(engine_write_own)(void)
-{
-    JSValue text = JS_JSONStringify(ctx, job_result, JS_UNDEFINED, JS_UNDEFINED);
-    size_t len = 0;
-    const char *chars = JS_IsException(text) ? NULL : JS_ToCStringLen(ctx, &len, text);
-    mailbox_.output_kind = DATA_JSON;
-    mailbox_.output_ptr = (uint32_t)(uintptr_t)chars;
-    mailbox_.output_len = (uint32_t)len;
-    job_end(chars ? JOB_OK : report_exception(ctx));
 }

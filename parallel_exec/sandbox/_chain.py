@@ -1,7 +1,7 @@
 """Chains: several functions of one plugin as one job, through which the values of a document go without becoming text.
 
-For everything between a chain's maker and the guest it is a function with a peculiar name (guest/chain.h reads it). Its
-result is a JSON array of the values that came through.
+For everything between a chain's maker and the guest it is a function with a peculiar name, which guest/chain.inc.c
+reads. Its result is a JSON array of the values that came through.
 """
 
 from __future__ import annotations

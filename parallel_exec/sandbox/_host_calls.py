@@ -1,4 +1,4 @@
-"""The Python side of host functions (guest/host.h): takes a call out of linear memory, runs it, puts its reply back."""
+"""The Python side of host functions (guest/host.inc.c): reads a call from linear memory, runs it, writes its reply."""
 
 from __future__ import annotations
 

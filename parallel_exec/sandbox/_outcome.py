@@ -34,7 +34,7 @@ _COMMON_JS = frozenset(f"{name} is not defined" for name in ("require", "module"
 
 
 def read_record(content: bytes) -> tuple[str, str, str]:
-    """Return name, message and stack of an error record (guest/report.h); texts that are missing are empty."""
+    """Return name, message and stack of an error record (guest/report.inc.c); texts that are missing are empty."""
     texts: list[str] = []
     position = 0
     while position + _LENGTH.size <= len(content) and len(texts) < 3:

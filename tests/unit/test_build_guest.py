@@ -23,7 +23,11 @@ def load_script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("build_guest", SCRIPT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(SCRIPT.parent))  # for patching.py beside it
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
     return module
 
 
@@ -100,7 +104,6 @@ def guest(tmp_path: Path) -> Path:
         '#include "engine.h"\n__attribute__((export_name("f"))) int f(void) { return SIX; }\n'
     )
     (folder / "engine.h").write_text("#define SIX 6\n")
-    (folder / "regexp.c").write_text("")
     (folder / "unpolled.txt").write_text("fun:*\n")
     return folder
 
@@ -173,11 +176,52 @@ def test_a_changed_unpacked_file_is_mended_and_an_unchanged_one_is_left(cache: P
     assert (folder / "part.h").stat().st_ino == untouched
 
 
+PATCH = "Seven it is.\n\n--- a/csrc/part.c\n+++ b/csrc/part.c\n@@ -1 +1 @@\n-int part;\n+int part = 7;\n"
+
+
+def test_patched_files_lie_beside_the_pristine_ones(cache: Path, guest: Path) -> None:
+    archive = make_sdist(FILES)
+    pristine = build_guest.unpack(pin(archive), archive)
+    (guest / "patches").mkdir()
+    (guest / "patches" / "part.patch").write_text(PATCH)
+    (folder,) = build_guest.patch_sources(guest, {"csrc": pristine})
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"part.c": "int part = 7;\n"}
+    assert {path.name: path.read_text() for path in pristine.iterdir()} == {
+        "part.c": FILES["csrc/part.c"],
+        "part.h": FILES["csrc/part.h"],
+    }
+    untouched = (folder / "part.c").stat().st_ino
+    assert build_guest.patch_sources(guest, {"csrc": pristine}) == [folder]
+    assert (folder / "part.c").stat().st_ino == untouched
+    (guest / "patches" / "part.patch").write_text(PATCH.replace("7", "8"))
+    (other,) = build_guest.patch_sources(guest, {"csrc": pristine})
+    assert other != folder
+    assert (folder / "part.c").read_text() == "int part = 7;\n"
+
+
+def test_a_patch_that_does_not_fit_is_named_with_file_and_line(cache: Path, guest: Path) -> None:
+    archive = make_sdist(FILES | {"csrc/part.c": "long part;\n"})
+    pristine = build_guest.unpack(pin(archive), archive)
+    (guest / "patches").mkdir()
+    (guest / "patches" / "part.patch").write_text(PATCH)
+    with pytest.raises(build_guest.BuildError, match=r"patches/part\.patch:5: csrc/part\.c, line 1 is 'long part;'"):
+        build_guest.patch_sources(guest, {"csrc": pristine})
+    assert not (cache / "patched").exists()
+
+
 def test_every_input_changes_the_hash(guest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = [build_guest.inputs_digest(guest)]
     (guest / "engine.h").write_text("#define SIX 7\n")
     digests.append(build_guest.inputs_digest(guest))
     (guest / "more.h").touch()
+    digests.append(build_guest.inputs_digest(guest))
+    (guest / "json").mkdir()
+    (guest / "json" / "reader.inc.c").touch()
+    digests.append(build_guest.inputs_digest(guest))
+    (guest / "patches").mkdir()
+    (guest / "patches" / "part.patch").touch()
+    digests.append(build_guest.inputs_digest(guest))
+    (guest / "unpolled.txt").write_text("")
     digests.append(build_guest.inputs_digest(guest))
     monkeypatch.setattr(build_guest, "ZIGLANG", "0")
     digests.append(build_guest.inputs_digest(guest))
@@ -185,8 +229,9 @@ def test_every_input_changes_the_hash(guest: Path, monkeypatch: pytest.MonkeyPat
     digests.append(build_guest.inputs_digest(guest))
     monkeypatch.setattr(build_guest, "SOURCES", ())
     digests.append(build_guest.inputs_digest(guest))
-    assert len(set(digests)) == 6
+    assert len(set(digests)) == 9
     (guest / "notes.md").touch()
+    (guest / "json" / "notes.md").touch()
     assert build_guest.inputs_digest(guest) == digests[-1]
 
 
@@ -196,7 +241,7 @@ def test_an_engine_built_before_is_taken_from_the_cache(cache: Path, guest: Path
     assert build_guest.build(guest).read_bytes() == WASM
     assert build_guest.is_current(guest)
     assert sorted(path.name for path in guest.iterdir()) == [
-        *("build-id.txt", "engine.c", "engine.h", "engine.wasm", "regexp.c", "unpolled.txt")
+        *("build-id.txt", "engine.c", "engine.h", "engine.wasm", "unpolled.txt")
     ]
 
 

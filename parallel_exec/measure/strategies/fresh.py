@@ -73,7 +73,7 @@ def baked(work: Work, *, plugin: bool, document: bool = False) -> wasmtime.Modul
                 driver.load(work.plugin.source, work.plugin.name, work.plugin.kind)
             if document:
                 driver.put(work.document)
-                driver.call("engine_keep")
+                driver.call("engine_read")
             driver.put()
             driver.call("engine_freeze")
             engine = Engine.shared()

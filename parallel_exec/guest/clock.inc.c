@@ -1,7 +1,8 @@
-/* `performance`: the engine's keeps the moment at which the context was made as a value, which would be part of the image. A job's
- * clock starts with the job, and stands still. */
-#ifndef PEXEC_CLOCK_H
-#define PEXEC_CLOCK_H
+/* `performance`. QuickJS's own stores the moment at which the context was made as a value, which would be part of the image. Here the
+ * clock is the job's, and stands still.
+ *
+ * Needs: mailbox.h (time_ms).
+ * Gives: clock_install. */
 
 static JSValue clock_now(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv)
 {
@@ -27,5 +28,3 @@ static int clock_install(JSContext *ctx)
     return JS_DefinePropertyValueStr(ctx, ctx->global_obj, "performance", performance,
                                      JS_PROP_WRITABLE | JS_PROP_ENUMERABLE | JS_PROP_CONFIGURABLE);
 }
-
-#endif

@@ -1,37 +1,69 @@
-/* Numbers of JSON text to doubles and back, exactly: yyjson's tables and slow paths, with a reader and a writer of our own in
- * front for the kinds that fill documents, integers and coordinates of up to 19 digits. */
-#ifndef PEXEC_JSON_NUMBER_H
-#define PEXEC_JSON_NUMBER_H
+/* JSON numbers to doubles and back, exactly. yyjson's tables and slow paths decide the hard cases; in front of them are a reader and a
+ * writer of our own for what fills documents, integers and coordinates of up to 19 digits.
+ *
+ * Needs: yyjson.c; from QuickJS js_int32, js_number and is_digit.
+ * Gives: read_json_number, write_int32, write_double, NUMBER_TEXT_MAX. */
+
+#include <wasm_simd128.h>
 
 #define YYJSON_DISABLE_UTILS 1
-#define YYJSON_DISABLE_INCR_READER 1
-/* Its functions for files would pull the C library's files in and, with them, imports from the host. */
-#define fopen(path, mode) NULL
-#define fread(to, size, count, file) 0
-#define fwrite(from, size, count, file) 0
-#define fseek(file, offset, whence) (-1)
-#define ftell(file) (-1L)
-#define fclose(file) 0
-/* clang 22 miscompiles the product of two 64-bit numbers where it becomes one instruction, i64.mul_wide_u: in
- * `high + (low >> 63)` it reads a stale value for `high`, unless debug information is asked for. Kept in memory, the product is
- * right, and no measurement shows the difference. */
-#define u128 volatile u128_in_memory
 #include "yyjson.c"
-#undef u128
-#undef fopen
-#undef fread
-#undef fwrite
-#undef fseek
-#undef ftell
-#undef fclose
+/* yyjson.c leaves its own definitions behind, which are for operands of 0 and 1 only. */
 #undef likely
 #undef unlikely
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
-#include "json_digits.h"
-
 #define NUMBER_TEXT_MAX 40                   /* bytes that write_double may touch */
+
+static const uint64_t powers_of_ten[] = {
+    1ull, 10ull, 100ull, 1000ull, 10000ull, 100000ull, 1000000ull, 10000000ull, 100000000ull, 1000000000ull, 10000000000ull,
+    100000000000ull, 1000000000000ull, 10000000000000ull, 100000000000000ull, 1000000000000000ull, 10000000000000000ull,
+};
+
+/* The characters as the digits that they stand for, and how many of them, from the first on, are digits. */
+static inline v128_t as_digits(v128_t characters) { return wasm_i8x16_sub(characters, wasm_i8x16_splat('0')); }
+
+static inline uint32_t count_digits(v128_t digits)
+{
+    return (uint32_t)__builtin_ctz(~wasm_i8x16_bitmask(wasm_u8x16_lt(digits, wasm_i8x16_splat(10))));
+}
+
+/* The first `count` (1 to 8) digits as a number, whatever follows them (D. Lemire, "Quickly parsing eight digits", 2018). */
+static inline uint32_t digits_to_u32(v128_t digits, uint32_t count)
+{
+    uint64_t v = (uint64_t)wasm_i64x2_extract_lane(digits, 0) << (64 - 8 * count);
+    v = v * 10 + (v >> 8);
+    return (uint32_t)(((v & 0x000000ff000000ffu) * 0x000f424000000064u + ((v >> 16) & 0x000000ff000000ffu) * 0x0000271000000001u) >> 32);
+}
+
+/* The first `count` (0 to 16) digits as a number, whatever follows them. */
+static inline uint64_t digits_to_u64(v128_t digits, uint32_t count)
+{
+    /* From byte `count` on: lanes that move the first `count` to the end, with zeros before them. */
+    static const uint8_t lanes[32] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255,
+                                      0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    digits = wasm_i8x16_swizzle(digits, wasm_v128_load(lanes + count));
+    v128_t twos = wasm_u16x8_shr(wasm_i16x8_mul(digits, wasm_i16x8_splat(10 * 256 + 1)), 8);
+    v128_t fours = wasm_i32x4_dot_i16x8(twos, wasm_i32x4_splat(1 << 16 | 100));
+    v128_t eights = wasm_i32x4_dot_i16x8(wasm_u16x8_narrow_i32x4(fours, fours), wasm_i32x4_splat(1 << 16 | 10000));
+    uint64_t halves = (uint64_t)wasm_i64x2_extract_lane(eights, 0);
+    return (halves & 0xffffffffu) * 100000000u + (halves >> 32);
+}
+
+/* The sixteen digits of two numbers below 10^8. */
+static inline v128_t u32s_to_digits(uint32_t high, uint32_t low)
+{
+    /* Each quotient is exact: the reciprocals are rounded up by too little to change it even for the largest dividend. */
+    v128_t eights = wasm_i32x4_make(high, low, 0, 0);
+    v128_t upper = wasm_u64x2_shr(wasm_u64x2_extmul_low_u32x4(eights, wasm_i32x4_splat(109951163)), 40);
+    eights = wasm_u64x2_extend_low_u32x4(eights);
+    v128_t fours = wasm_v128_or(upper, wasm_i64x2_shl(wasm_i32x4_sub(eights, wasm_i32x4_dot_i16x8(upper, wasm_i32x4_splat(10000))), 32));
+    upper = wasm_u32x4_shr(wasm_i32x4_dot_i16x8(fours, wasm_i32x4_splat(5243)), 19);
+    v128_t twos = wasm_v128_or(upper, wasm_i32x4_shl(wasm_i32x4_sub(fours, wasm_i32x4_dot_i16x8(upper, wasm_i32x4_splat(100))), 16));
+    upper = wasm_u16x8_shr(wasm_i16x8_mul(twos, wasm_i16x8_splat(103)), 10);
+    return wasm_v128_or(upper, wasm_i16x8_shl(wasm_i16x8_sub(twos, wasm_i16x8_mul(upper, wasm_i16x8_splat(10))), 8));
+}
 
 /* digits * 10^-places, correctly rounded, for digits of up to 64 bits and 0 to 19 places; false if the 128 bits that are known
  * of the power of ten cannot decide the rounding (D. Lemire, "Number parsing at a gigabyte per second", 2021). */
@@ -39,7 +71,7 @@ static inline bool decimal_to_double(uint64_t digits, uint32_t places, double *o
 {
     static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
                                    1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
-    /* Up to 2^53 would do. But coordinates of 16 digits lie on both sides of that, and a wrong guess costs more. */
+    /* The exact limit is 2^53, but coordinates of 16 digits lie on both sides of it, and mispredicting this branch costs more. */
     if (digits < 1000000000000000u) {
         *out = (double)digits / exact[places];   /* both exact, so one rounding (W. Clinger, 1990) */
         return true;
@@ -69,8 +101,8 @@ static inline bool decimal_to_double(uint64_t digits, uint32_t places, double *o
     return true;
 }
 
-/* A number of more than F64_MAX_DEC_DIG digits. yyjson takes what it cuts off to be more than nothing; here zeros at the end
- * are not among the digits, so that it is. */
+/* A number of more than F64_MAX_DEC_DIG digits. yyjson assumes that the digits it cuts off are not all zeros; zeros at the end are
+ * dropped here first, which makes that true. */
 static no_inline double read_long_number(const uint8_t *text, const uint8_t *end)
 {
     uint8_t digits[F64_MAX_DEC_DIG + 32], *to = digits, *previous = NULL;
@@ -98,7 +130,7 @@ static no_inline double read_long_number(const uint8_t *text, const uint8_t *end
         if (*p != '.')
             *to++ = *p;
     if (p <= last)
-        *to++ = '1';                         /* it stands for all the rest */
+        *to++ = '1';                         /* stands for all the digits that are left out */
     exponent += (down ? -given : given) - (to - digits - 1);
     *to++ = 'e';
     *to++ = exponent < 0 ? '-' : '+';
@@ -138,9 +170,9 @@ static no_inline const uint8_t *read_number_slow(const uint8_t *text, double *ou
     return p;
 }
 
-/* Read the number at `text`, which begins with a digit or a minus sign. Returns its end; NULL with *at at the offending byte
- * if it is not JSON. Where a part has more than a few digits they are counted, not tried one by one: their number varies, and
- * each wrong guess at a loop's end costs as much as sixteen digits. */
+/* Read the number at `text`, which begins with a digit or a minus sign. Returns its end; NULL with *at at the offending byte if it
+ * is not JSON. Parts of more than a few digits are counted in a vector, not in a loop: their length varies, and each mispredicted
+ * end of a loop costs as much as sixteen digits. */
 static inline const uint8_t *read_json_number(const uint8_t *text, JSValue *out, const uint8_t **at)
 {
     bool negative = *text == '-';
@@ -279,5 +311,3 @@ static no_inline uint8_t *write_double(uint8_t *to, double value)
     wasm_v128_store(to, wasm_v128_bitselect(wasm_i8x16_splat('.'), text, wasm_i8x16_eq(lane, dots)));
     return to + count + 1;
 }
-
-#endif

@@ -1,11 +1,13 @@
-/* What the reader has learnt of documents: at each place in one (the root, the elements of an array, the value of a key) the
- * keys and the final shape of the object last seen there. Documents of one kind repeat themselves, so the next object is
- * read by comparing key text with what is expected and made in one step.
+/* What the reader has learnt of documents. A place is a position in their structure: the root, the elements of an array, the value of a
+ * key. For each place the keys and the final shape of the object last seen there are kept. Documents of one kind repeat themselves, so
+ * the next object there is read by comparing its keys' text with what is expected, and is made in one step.
  *
- * The tables are bounded: a document with millions of distinct keys fills them and is then read without predictions. They
- * are part of the memory image, so what samples have taught is there in every job. */
-#ifndef PEXEC_JSON_PLACES_H
-#define PEXEC_JSON_PLACES_H
+ * The tables are bounded: a document with millions of distinct keys fills them and is read without predictions from then on. They are
+ * part of the memory image, so what samples have taught is known in every job.
+ *
+ * Needs: allocator.inc.c; from QuickJS atoms, shapes and the table of shapes.
+ * Gives: learnt, struct json_key, NO_PLACE, ROOT_PLACE, places_start, place_new, place_of_elements, place_of_key, place_is_open,
+ * place_learn, shape_find. */
 
 #define PLACES_MAX 1024
 #define KEYS_MAX 4096
@@ -113,7 +115,7 @@ static uint32_t key_text(JSContext *ctx, JSAtom atom, uint8_t text[KEY_TEXT_MAX 
     return len + 2;
 }
 
-/* Are keys to be learnt here: are none known, or have the last objects all had others? */
+/* Whether keys should be learnt here: none are known, or the last objects all had other keys. */
 static inline bool place_is_open(uint16_t index)
 {
     const struct place *place = &learnt.places[index];
@@ -152,7 +154,7 @@ static void place_learn(JSContext *ctx, uint16_t index, JSShape *shape, const st
         key->atom = JS_DupAtom(ctx, keys[i].atom);
         key->last = NULL;
     }
-    /* A shape with another owner is never changed in place, so holding it keeps the prediction true. */
+    /* QuickJS never changes a shape in place that has another owner, so holding it keeps the prediction true. */
     JSShape *old = place->shape;
     place->shape = js_dup_shape(shape);
     place->count = (uint16_t)count;
@@ -180,5 +182,3 @@ static JSShape *shape_find(JSContext *ctx, JSObject *proto, const struct json_ke
     }
     return NULL;
 }
-
-#endif

@@ -1,7 +1,8 @@
-/* console.log and friends: kept in linear memory, bounded, and read by the host after the job. A record is a level byte, the
- * text's length (u32) and the text in UTF-8; records lie one after another. */
-#ifndef PEXEC_CONSOLE_H
-#define PEXEC_CONSOLE_H
+/* console.log and friends: bounded, kept in linear memory, and read by the host after the job. A record is a level byte, the text's
+ * length (u32) and the text in UTF-8; records follow one another.
+ *
+ * Needs: allocator.inc.c; mailbox.h (console_limit); from QuickJS DynBuf, strings and atoms.
+ * Gives: console, console_install. */
 
 #define CONSOLE_HEADER 5u
 
@@ -116,5 +117,3 @@ static int console_install(JSContext *ctx)
     }
     return JS_DefinePropertyValueStr(ctx, ctx->global_obj, "console", object, JS_PROP_WRITABLE | JS_PROP_CONFIGURABLE);
 }
-
-#endif

@@ -1,16 +1,18 @@
-/* Host functions: what an embedder hands to a plugin. Each is a global function; its arguments leave as one JSON text,
+/* Host functions, which an embedder gives to a plugin. Each is a global function; a call leaves as one JSON text,
  * `["name", argument, ...]`, and its result comes back as another.
  *
- * The module imports nothing for them. The host reaches the guest's function table instead: where it has functions to offer, it
- * puts its own into the slot that `host_absent` has, so an instance without host functions has no way out at all. */
-#ifndef PEXEC_HOST_H
-#define PEXEC_HOST_H
+ * The module imports nothing for them. The host reaches into the guest's function table instead: where it has functions to offer, it
+ * puts its own function into the slot of `host_absent`. An instance without host functions has no way out at all.
+ *
+ * Needs: json/reader.inc.c and json/writer.inc.c; allocator.inc.c; mailbox.h (output_limit); on_interrupt of engine.c; from QuickJS the
+ * kinds of errors.
+ * Gives: host_exchange_, host_ready, host_install. */
 
-#define HOST_ROOM 4096u                      /* a reply of up to so many bytes takes one call, a longer one two */
+#define HOST_ROOM 4096u                      /* replies up to this size take one call, longer ones two */
 
 enum host_status {
     HOST_RESULT = 0,                         /* text: the result */
-    HOST_THREW = 1,                          /* text: a pair of the error's name and message */
+    HOST_THREW = 1,                          /* text: the error's name and message, as an array */
     HOST_ABSENT = 2,                         /* the sandbox has been given no host functions */
 };
 
@@ -163,5 +165,3 @@ static int host_install(JSContext *ctx, JSValueConst names, uint32_t first)
     }
     return 0;
 }
-
-#endif

@@ -1,7 +1,7 @@
-/* Strings of JSON text: finding their end sixteen bytes at a time, decoding escapes and UTF-8, and the errors of both. */
-#ifndef PEXEC_JSON_TEXT_H
-#define PEXEC_JSON_TEXT_H
-
+/* JSON strings: finds their end sixteen bytes at a time, decodes escapes and UTF-8, and reports the errors of both.
+ *
+ * Needs: allocator.inc.c; from QuickJS the layout of strings and from_hex.
+ * Gives: skip_space, skip_plain, hex4, utf8_take, decode_string. */
 #include <wasm_simd128.h>
 
 static inline bool is_json_space(uint8_t c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
@@ -81,7 +81,7 @@ static inline int hex4(const uint8_t *p)
     return value;
 }
 
-/* What decoding writes to: UTF-16 code units, in one buffer that every string of a document uses again. */
+/* Where strings are decoded to: UTF-16 code units, in one buffer that is reused for every string of a document. */
 static struct {
     uint16_t *units;
     uint32_t room;
@@ -136,7 +136,7 @@ static inline uint32_t take_triples(const uint8_t *p, uint16_t *to, v128_t *seen
 static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, JSString **out, bool surrogates, const uint8_t **at)
 {
     uint32_t used = 0, seen = 0;
-    v128_t runs = wasm_i32x4_splat(0);       /* what `seen` is for single characters */
+    v128_t runs = wasm_i32x4_splat(0);       /* as `seen`, for runs of characters */
     for (;;) {
         *at = NULL;
         if (unlikely(scratch.room - used < 64) && !scratch_grow(used, 64))
@@ -228,5 +228,3 @@ static no_inline const uint8_t *decode_string(JSContext *ctx, const uint8_t *p, 
     *out = string;
     return p + 1;
 }
-
-#endif

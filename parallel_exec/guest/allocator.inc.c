@@ -1,23 +1,22 @@
-/* The allocator behind the engine and behind malloc(): two-level segregated fit (Masmano et al., "TLSF: a new dynamic memory
- * allocator for real-time systems", ECRTS 2004), good fit in constant time, neighbours merged at once.
+/* The allocator behind QuickJS and malloc(): two-level segregated fit (Masmano et al., "TLSF: a new dynamic memory allocator for
+ * real-time systems", ECRTS 2004), which finds a good fit in constant time and merges free neighbours at once.
  *
- * Its whole state lies in linear memory, so copying a memory image back restores it. Three things matter here more than in a
- * common allocator:
+ * Its whole state is in linear memory, so copying a memory image back restores it. Three things matter here more than in a common
+ * allocator:
  *   - usable_size() is exact, so the memory limit counts what is really used;
- *   - what is free at the end of the heap goes back to the untouched rest, so memory is grown only when the heap's live
- *     extent needs it;
- *   - high_water tells how far the heap ever reached: a reset zeroes up to there and no further.
+ *   - free space at the end of the heap goes back to the untouched rest, so memory grows only when the heap's live extent needs it;
+ *   - high_water is the highest address that the heap ever reached: a reset zeroes up to there and no further.
  *
- * A block is an 8-byte header and its payload; sizes are multiples of 8 and include the header. A free block keeps its list
- * links in the payload. The first block's prev_size is 0. */
-#ifndef PEXEC_ALLOCATOR_H
-#define PEXEC_ALLOCATOR_H
-
+ * A block is an 8-byte header and its payload; sizes are multiples of 8 and include the header. A free block keeps its list links
+ * in the payload. The first block's prev_size is 0.
+ *
+ * Needs: mailbox.h (memory_limit, memory_wanted).
+ * Gives: heap, heap_start, heap_alloc, heap_calloc, heap_realloc, heap_widen, heap_free, heap_usable_size; for a job's input
+ * heap_claim_address and heap_claim. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include "mailbox.h"
 
 #define HEAP_ALIGN 8u
 #define BLOCK_HEADER 8u
@@ -37,7 +36,7 @@ typedef struct block {
 } block_t;
 
 static struct {
-    uint32_t base, end;                      /* blocks lie in [base, end); above is untouched or given back */
+    uint32_t end;                            /* blocks lie below; above is untouched or given back */
     uint32_t high_water;
     uint32_t last_size;                      /* size of the block that ends at `end`, 0 if there is none */
     uint32_t used;                           /* bytes in blocks in use */
@@ -133,7 +132,7 @@ static inline void tell_next(block_t *b)
         ((block_t *)(uintptr_t)next)->prev_size = size;
 }
 
-/* Vector code reads whole vectors, so up to this many bytes past what it takes. They must be there. */
+/* Vector code loads whole vectors, so it may read up to this many bytes past its data; they must exist. */
 #define HEAP_TAIL 64u
 
 /* Move the end of the heap up to `end`. False, with mailbox_.memory_wanted set, if the limit or the host refuses. */
@@ -235,7 +234,7 @@ static inline uint32_t block_size_for(size_t size)
 
 static void heap_start(void)
 {
-    heap.base = heap.end = heap.high_water = ((uint32_t)(uintptr_t)&__heap_base + 15u) & ~15u;
+    heap.end = heap.high_water = ((uint32_t)(uintptr_t)&__heap_base + 15u) & ~15u;
 }
 
 static void *heap_alloc(size_t size)
@@ -286,7 +285,7 @@ static void *heap_calloc(size_t count, size_t size)
     return p;
 }
 
-/* Let p's block have all of the free one after it, if `size` bytes fit then. */
+/* Extend p's block over the free block after it, if `size` bytes fit then. */
 static bool heap_widen(void *p, uint64_t size)
 {
     uint32_t total = size > 0xf0000000u ? 0 : block_size_for((size_t)size);
@@ -350,5 +349,3 @@ static void *heap_claim(size_t size)
     block_t *b = total ? block_at_end(total) : NULL;
     return b ? block_payload(b) : NULL;
 }
-
-#endif

@@ -1,6 +1,7 @@
-/* JSON.parse and JSON.stringify as the plugin calls them: ours, where it asks for nothing that only the engine's have. */
-#ifndef PEXEC_JSON_BUILTIN_H
-#define PEXEC_JSON_BUILTIN_H
+/* JSON.parse and JSON.stringify for the plugin: ours, unless a call asks for something that only QuickJS's have.
+ *
+ * Needs: reader.inc.c, writer.inc.c, allocator.inc.c; from QuickJS its js_json_parse and js_json_stringify.
+ * Gives: json_install. */
 
 /* JSON.parse(text): a reviver, and the wording of every error, is the engine's business. */
 static JSValue builtin_parse(JSContext *ctx, JSValueConst self, int argc, JSValueConst *argv)
@@ -65,5 +66,3 @@ static int json_install(JSContext *ctx)
     JS_FreeValue(ctx, json);
     return result;
 }
-
-#endif

@@ -1,12 +1,117 @@
-/* Engine values to JSON text, with exactly JSON.stringify(value)'s result and side effects.
+/* Values to JSON text, with exactly the result and the side effects of JSON.stringify(value).
  *
- * Nearly everything is plain: objects and arrays that came from JSON or a literal. For them no property is looked up by name:
- * the text of an object's keys is kept per shape, and values are taken from where they lie. Everything else (accessors,
- * proxies, toJSON, boxed primitives, other prototypes) goes through the engine, step by step as ECMA-262 25.5.4 has it. There
- * the plugin's code may run and change anything, the object being written included; so nothing that was checked before such a
- * step is relied upon after it. */
-#ifndef PEXEC_JSON_WRITER_H
-#define PEXEC_JSON_WRITER_H
+ * Nearly everything is plain: objects and arrays that came from JSON or from a literal. Of these no property is looked up by name:
+ * the text of an object's keys is kept per shape, and values are taken from where they are stored. Everything else (accessors,
+ * proxies, toJSON, boxed primitives, other prototypes) goes through QuickJS, step by step as ECMA-262 25.5.4 has it. There the
+ * plugin's code may run and change anything, even the object being written; so nothing that was checked before such a step is
+ * relied upon after it.
+ *
+ * Needs: output.inc.c, number.inc.c; POLL_EVERY and POLL_BYTES of reader.inc.c; allocator.inc.c; on_interrupt of engine.c; from
+ * QuickJS shapes, the layout of objects and arrays, and js_check_call_overflow, which patches/stack.patch adds.
+ * Gives: json_write; struct writer, writer_begin, write_value and writer_end for a caller that writes several values. */
+
+#define SHAPE_TEXTS 128                      /* entries: 32 times SHAPE_TEXT_WAYS */
+#define SHAPE_TEXT_WAYS 4                    /* entries in which a shape may be, */
+#define SHAPE_TEXT_SHIFT 27                  /* and which, the upper bits of its address's hash tell */
+#define SHAPE_TEXT_PROPERTIES 256            /* shapes with more properties are written without it */
+
+/* The texts of a shape's keys: property i is preceded by text[ends[i-1]] to text[ends[i]], which is `,"key":`. An entry without a
+ * text only records that the shape was met: most shapes of an irregular document are met once. */
+struct shape_text {
+    JSShape *shape;                          /* owned if there is a text, so that its address cannot be reused */
+    uint8_t *text;
+    uint32_t *ends;
+};
+
+static struct shape_text shape_texts[SHAPE_TEXTS];
+
+static void shape_text_drop(JSContext *ctx, struct shape_text *entry)
+{
+    if (entry->text) {
+        heap_free(entry->text);
+        heap_free(entry->ends);
+        js_free_shape(ctx->rt, entry->shape);
+    }
+    memset(entry, 0, sizeof(*entry));
+}
+
+/* The key as it stands after another property, with its comma. */
+static bool put_key(JSContext *ctx, struct output *out, JSAtom atom)
+{
+    return output_put(ctx, out, ",", 1) && put_quoted(ctx, out, ctx->rt->atom_array[atom]) && output_put(ctx, out, ":", 1);
+}
+
+static void shape_text_build(JSContext *ctx, struct shape_text *entry, JSShape *shape)
+{
+    struct output out = {.limit = 1u << 20};
+    uint32_t *ends = heap_alloc(sizeof(uint32_t) * (size_t)(shape->prop_count + 1));
+    bool good = ends != NULL;
+    const JSShapeProperty *property = get_shape_prop(shape);
+    for (int i = 0; i < shape->prop_count && good; i++, property++) {
+        good = put_key(ctx, &out, property->atom);
+        ends[i] = out.len;
+    }
+    if (!good) {
+        JS_FreeValue(ctx, JS_GetException(ctx));
+        heap_free(out.text);
+        heap_free(ends);
+        return;
+    }
+    shape_text_drop(ctx, entry);
+    *entry = (struct shape_text){js_dup_shape(shape), out.text, ends};
+}
+
+/* Whether all objects of a shape are plain: no other prototype, no property that is hidden or an accessor, no symbol, no
+ * integer-like key (those are ordered first), and no toJSON. */
+static bool shape_is_plain(JSContext *ctx, JSShape *shape)
+{
+    if (!shape->is_hashed || shape->proto != JS_VALUE_GET_OBJ(ctx->class_proto[JS_CLASS_OBJECT]) ||
+        shape->prop_count > SHAPE_TEXT_PROPERTIES)
+        return false;
+    const JSShapeProperty *property = get_shape_prop(shape);
+    for (int i = 0; i < shape->prop_count; i++, property++) {
+        JSAtom atom = property->atom;
+        if ((property->flags & (JS_PROP_TMASK | JS_PROP_ENUMERABLE)) != JS_PROP_ENUMERABLE || atom == JS_ATOM_toJSON ||
+            atom == JS_ATOM_NULL || __JS_AtomIsTaggedInt(atom))
+            return false;
+        const JSAtomStruct *name = ctx->rt->atom_array[atom];
+        if (name->atom_type != JS_ATOM_TYPE_STRING)
+            return false;
+        /* Only what begins with a digit can be an integer. */
+        uint32_t first = name->len == 0 ? 0 : name->is_wide_char ? str16((JSString *)name)[0] : str8((JSString *)name)[0];
+        if (first - '0' <= 9 && JS_AtomIsArrayIndex(ctx, &(uint32_t){0}, atom))
+            return false;
+    }
+    return true;
+}
+
+/* The key texts of a plain shape, or an entry without them at its first meeting. */
+static no_inline struct shape_text *shape_text_meet(JSContext *ctx, JSShape *shape, struct shape_text *ways)
+{
+    for (uint32_t i = 0; i < SHAPE_TEXT_WAYS; i++)
+        if (ways[i].shape == shape) {        /* met before, or another was at this address */
+            if (shape->prop_count)
+                shape_text_build(ctx, &ways[i], shape);
+            return &ways[i];
+        }
+    uint32_t chosen = SHAPE_TEXT_WAYS - 1;
+    for (uint32_t i = 0; i < SHAPE_TEXT_WAYS; i++)
+        if (!ways[i].text)
+            chosen = i;
+    shape_text_drop(ctx, &ways[chosen]);
+    ways[chosen].shape = shape;
+    return &ways[chosen];
+}
+
+/* The entry of a plain shape, or NULL if objects of this shape are not plain. */
+static inline struct shape_text *shape_text_of(JSContext *ctx, JSShape *shape)
+{
+    struct shape_text *ways = &shape_texts[((uintptr_t)shape * 0x9e3779b1u >> SHAPE_TEXT_SHIFT) * SHAPE_TEXT_WAYS];
+    for (uint32_t i = 0; i < SHAPE_TEXT_WAYS; i++)
+        if (likely(ways[i].shape == shape && ways[i].text))
+            return &ways[i];
+    return shape_is_plain(ctx, shape) ? shape_text_meet(ctx, shape, ways) : NULL;
+}
 
 struct writer {
     JSContext *ctx;
@@ -35,7 +140,7 @@ static bool has_to_json(JSContext *ctx, JSClassID class_id)
     return find_own_property1(proto, JS_ATOM_toJSON) != NULL;
 }
 
-/* Look again at what the fast paths rely on; due after any step that can run the plugin's code. */
+/* Check again what the fast paths rely on; due after any step that can run the plugin's code. */
 static void writer_look(struct writer *w)
 {
     JSContext *ctx = w->ctx;
@@ -48,13 +153,13 @@ static void writer_look(struct writer *w)
 static bool writer_enter(struct writer *w, JSObject *object)
 {
     /* A level takes about as much of either stack as a call does: 192 bytes of this one. */
-    if (unlikely(stack_is_below(w->ctx->rt, 0, 0))) {
+    if (js_check_call_overflow(w->ctx->rt, 0)) {
         JS_ThrowStackOverflow(w->ctx);
         return false;
     }
     bool inside = false;
     for (uint32_t i = 0; i < w->depth; i++)
-        inside |= w->ancestors[i] == object; /* without a way out: in vectors */
+        inside |= w->ancestors[i] == object; /* no early exit, so that it becomes vector code */
     if (unlikely(inside)) {
         JS_ThrowTypeError(w->ctx, "circular reference");
         return false;
@@ -95,14 +200,14 @@ static inline bool writer_step(struct writer *w)
     return output_reserve(w->ctx, &w->out, NUMBER_TEXT_MAX);
 }
 
-/* A value that no code of the plugin can have a say in, as write_value does; MAYBE_CODE for any other. */
+/* As write_value, for a value whose writing runs no code of the plugin's; MAYBE_CODE for any other. */
 #define MAYBE_CODE 2
 static inline int write_scalar(struct writer *w, JSValueConst value)
 {
     JSContext *ctx = w->ctx;
     struct output *out = &w->out;
     int tag = JS_VALUE_GET_NORM_TAG(value);
-    /* One by one, the common first: a jump through a table takes longer than all these tests. */
+    /* An if-chain, the common cases first: a switch is a jump through a table, which takes longer than all these tests. */
     if (tag == JS_TAG_FLOAT64) {
         double number = JS_VALUE_GET_FLOAT64(value);
         if (unlikely(!isfinite(number)))
@@ -143,7 +248,7 @@ static inline int write_member(struct writer *w, JSValueConst value, struct writ
     return written;
 }
 
-/* A plain object. The entry of its shape may come to be another one's meanwhile. */
+/* A plain object. The entry of its shape may be reused for another one meanwhile. */
 static int write_plain_object(struct writer *w, JSObject *object, const struct shape_text *texts)
 {
     JSContext *ctx = w->ctx;
@@ -404,5 +509,3 @@ static int json_write(JSContext *ctx, struct writer *w, JSValueConst value, uint
     writer_begin(w, ctx, limit);
     return writer_end(w, write_value(w, value, (struct write_key){JS_ATOM_empty_string, 0}));
 }
-
-#endif

@@ -1,14 +1,12 @@
-/* What the engine would otherwise take from the C library and, through it, from the host. With these the module imports
- * nothing at all: no clock, no random source, no file descriptors. */
-#ifndef PEXEC_LIBC_H
-#define PEXEC_LIBC_H
-
-#include <errno.h>
+/* What QuickJS and yyjson would otherwise take from the C library and, through it, from the host. With these the module imports
+ * nothing at all: no clock, no random source, no file descriptors.
+ *
+ * Needs: allocator.inc.c; mailbox.h (time_ms).
+ * Gives: malloc and its family, abort, assertions, the clock, time zones, and the part of stdio that would be linked. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/time.h>
 #include <time.h>
-#include "allocator.h"
 
 void *malloc(size_t size) { return heap_alloc(size); }
 void free(void *p) { heap_free(p); }
@@ -52,10 +50,15 @@ struct tm *localtime_r(const time_t *restrict when, struct tm *restrict out)
     return out;
 }
 
-/* Only the engine's memory dump and its "cannot happen" messages print. Nothing may reach the host this way. */
+/* Only QuickJS's memory dump and its "cannot happen" messages print. Nothing may reach the host this way. */
 int printf(const char *restrict format, ...) { (void)format; return 0; }
 int fprintf(FILE *restrict file, const char *restrict format, ...) { (void)file, (void)format; return 0; }
 int puts(const char *text) { (void)text; return 0; }
 int putchar(int c) { return c; }
 
-#endif
+/* yyjson has functions that read and write files. Nothing calls them, but the C library's fopen() would bring its imports along. */
+FILE *fopen(const char *restrict path, const char *restrict mode) { (void)path, (void)mode; return NULL; }
+int fclose(FILE *file) { (void)file; return 0; }
+int fseek(FILE *file, long offset, int whence) { (void)file, (void)offset, (void)whence; return -1; }
+long ftell(FILE *file) { (void)file; return -1; }
+size_t fread(void *restrict to, size_t size, size_t count, FILE *restrict file) { (void)to, (void)size, (void)count, (void)file; return 0; }

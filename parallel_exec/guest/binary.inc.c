@@ -1,7 +1,7 @@
-/* Documents and results that are not JSON: numbers in a typed array, which lies over the very bytes that the host wrote or will
- * read. */
-#ifndef PEXEC_BINARY_H
-#define PEXEC_BINARY_H
+/* Documents and results that are not JSON: numbers in a typed array, which lies over the very bytes that the host wrote or will read.
+ *
+ * Needs: allocator.inc.c; from QuickJS the layout of buffers and typed arrays.
+ * Gives: enum data_kind, binary_read, binary_write. */
 
 /* What a document or a result is: mailbox.kind of a job and mailbox.output_kind. */
 enum data_kind { DATA_JSON = 0, DATA_ARRAY = 1 };   /* DATA_ARRAY + t: a typed array of JSTypedArrayEnum t */
@@ -28,7 +28,7 @@ static JSValue binary_read(JSContext *ctx, void *bytes, uint32_t len, uint32_t k
 
 /* If the value is an ArrayBuffer or a view of one, tell where its bytes are and return its kind; otherwise DATA_JSON. A view that
  * lies outside its buffer by now, or whose buffer is detached, has no bytes. */
-static uint32_t binary_write(JSContext *ctx, JSValueConst value, uint8_t **bytes, size_t *len)
+static uint32_t binary_write(JSValueConst value, uint8_t **bytes, size_t *len)
 {
     if (!JS_IsObject(value))
         return DATA_JSON;
@@ -50,8 +50,5 @@ static uint32_t binary_write(JSContext *ctx, JSValueConst value, uint8_t **bytes
         *bytes = object->u.array.u.uint8_ptr;
         *len = (size_t)object->u.array.count << typed_array_size_log2(object->class_id);
     }
-    (void)ctx;
     return DATA_ARRAY + (uint32_t)type;
 }
-
-#endif

@@ -1,7 +1,9 @@
-/* The text that the writer makes: a buffer that grows up to a limit, and strings quoted into it as JSON.stringify quotes them
- * (well-formed: a lone surrogate is escaped). The text is UTF-8. */
-#ifndef PEXEC_JSON_OUTPUT_H
-#define PEXEC_JSON_OUTPUT_H
+/* The text that the writer makes: a buffer that grows up to a limit, and strings quoted into it as JSON.stringify quotes them,
+ * which escapes lone surrogates. The text is UTF-8.
+ *
+ * Needs: allocator.inc.c; from QuickJS the layout of strings.
+ * Gives: struct output, output_reserve, output_put, output_put_from_heap, put_quoted. */
+#include <wasm_simd128.h>
 
 struct output {
     uint8_t *text;
@@ -17,7 +19,7 @@ static no_inline bool output_grow(JSContext *ctx, struct output *out, uint32_t m
         out->too_large = true;
         return false;
     }
-    /* What a document has left behind, most often: no copy, and no memory that the job has not touched. */
+    /* The free block behind is most often what the document's text left. Growing into it copies nothing and touches no new memory. */
     if (out->text && heap_widen(out->text, wanted)) {
         out->room = (uint32_t)heap_usable_size(out->text);
         return true;
@@ -52,8 +54,8 @@ static inline bool output_put(JSContext *ctx, struct output *out, const char *te
     return true;
 }
 
-/* The same from a block of the heap, after which there is always something to read; in vectors, because a memcpy of an unknown
- * length is a call out of the sandbox's code. */
+/* The same for a text in a heap block, behind which there is always something to read; in vectors, because a memcpy of unknown
+ * length is a call out of the compiled code. */
 static inline bool output_put_from_heap(JSContext *ctx, struct output *out, const uint8_t *text, uint32_t len)
 {
     if (unlikely(!output_reserve(ctx, out, len + 16)))
@@ -94,8 +96,8 @@ static bool put_quoted8(JSContext *ctx, struct output *out, const uint8_t *p, ui
         const uint8_t *stop = p + piece;
         uint8_t *to = out->text + out->len;
         while (p < stop) {
-            /* A read past the string stays in linear memory: every string lies in a heap block that something follows, the
-             * output among them. What it brings is not taken. */
+            /* Reading past the string stays in linear memory, because something follows the heap block of every string, if only the
+             * output. What is read there is not used. */
             v128_t v = wasm_v128_load(p);
             v128_t odd = wasm_v128_or(wasm_v128_or(wasm_i8x16_eq(v, wasm_i8x16_splat('"')), wasm_i8x16_eq(v, wasm_i8x16_splat('\\'))),
                                       wasm_i8x16_lt(v, wasm_i8x16_splat(' ')));
@@ -207,5 +209,3 @@ static bool put_quoted(JSContext *ctx, struct output *out, JSString *string)
     out->text[out->len++] = '"';
     return true;
 }
-
-#endif

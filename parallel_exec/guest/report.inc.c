@@ -1,7 +1,8 @@
-/* How an error leaves the sandbox: as a record in the output area. Three texts, each a length (u32) and its UTF-8 bytes: name,
- * message and stack. They are cut here, so that a plugin cannot use its error message as a way around the output limit. */
-#ifndef PEXEC_REPORT_H
-#define PEXEC_REPORT_H
+/* How an error leaves the sandbox: as a record in the output. It is three texts, each a length (u32) and UTF-8 bytes: name, message
+ * and stack. They are cut here, so that a plugin cannot use an error message to get around the output limit.
+ *
+ * Needs: mailbox.h; `interrupted` of engine.c; from QuickJS DynBuf, string ropes and substrings.
+ * Gives: report_exception, report_plain. */
 
 #define REPORT_TEXT_MAX 16384u
 
@@ -117,5 +118,3 @@ static uint32_t report_exception(JSContext *ctx)
     report_to_mailbox(&out);
     return interrupted ? JOB_TIMED_OUT : JOB_THREW;
 }
-
-#endif

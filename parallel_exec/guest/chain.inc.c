@@ -1,12 +1,13 @@
-/* A chain: several functions of the plugin, called one after another on the values of one document, so that nothing between two
- * of them becomes text. A job whose function's name begins with CHAIN_MARK runs one; sandbox/chain.py writes that name:
+/* A chain: several functions of the plugin, called one after another on the values of one document, so that no value becomes text
+ * between two of them. A job runs a chain if its function's name begins with CHAIN_MARK; sandbox/chain.py writes that name:
  *
- *     CHAIN_MARK, a source, then the stages: each a letter and a function's name, with a CHAIN_MARK between two
+ *     CHAIN_MARK, a source, then the stages: each a letter and a function's name, separated by CHAIN_MARK
  *
- * What the last stage lets through is the job's result: a JSON array of it. Values pass one by one and depth first, so they keep
- * their order. mailbox.stage tells where a job failed, mailbox.item on which array of a group. */
-#ifndef PEXEC_CHAIN_H
-#define PEXEC_CHAIN_H
+ * The job's result is a JSON array of what the last stage lets through. Values go through the stages one by one, each as far as it gets
+ * before the next one starts, so they keep their order. mailbox.stage tells where a job failed, mailbox.item at which array of a group.
+ *
+ * Needs: plugin.inc.c, report.inc.c, json/writer.inc.c, allocator.inc.c; mailbox.h; from QuickJS numbers, lengths and typeof.
+ * Gives: is_chain, chain_run, chain_write. */
 
 #define CHAIN_MARK '\1'
 #define CHAIN_STAGES_MAX (MAILBOX_NAME_SIZE / 2)
@@ -73,7 +74,7 @@ static uint32_t chain_refuse(JSContext *ctx, const char *format, JSValueConst va
     return report_exception(ctx);
 }
 
-/* Take a number into the sum, the least or the greatest. */
+/* Add a number to the sum, or keep it if it is the new minimum or maximum. */
 static uint32_t chain_take_number(JSContext *ctx, char operation, JSValue value)
 {
     double number = 0, kept = 0;
@@ -93,7 +94,7 @@ static uint32_t chain_take_number(JSContext *ctx, char operation, JSValue value)
     return JOB_OK;
 }
 
-/* Let a value, which this takes over, go through the stages from this one on. */
+/* Pass a value, which this takes over, through the stages from this one on. */
 static uint32_t chain_pass(JSContext *ctx, uint32_t stage, JSValue value)
 {
     for (; stage < chain.stage_count; stage++) {
@@ -207,7 +208,7 @@ static uint32_t chain_pass_group(JSContext *ctx, JSValueConst group, bool seeded
     return status;
 }
 
-/* Run the chain that the mailbox names on the document, which the host has made as the source says. */
+/* Run the chain that the mailbox names on the document, which has the form that the source says. */
 static uint32_t chain_run(JSContext *ctx, JSValueConst document)
 {
     chain.stage_count = chain.value_count = 0;
@@ -238,5 +239,3 @@ static int chain_write(JSContext *ctx, struct writer *w, uint32_t limit)
         result = -1;
     return writer_end(w, result);
 }
-
-#endif

@@ -1,6 +1,7 @@
-/* Loading a plugin, a script or an ES module without imports, and finding its functions. */
-#ifndef PEXEC_PLUGIN_H
-#define PEXEC_PLUGIN_H
+/* Loading a plugin, which is a script or an ES module without imports, and finding its functions.
+ *
+ * Needs: host.inc.c, report.inc.c; `interrupted` of engine.c; from QuickJS eval_internal and global variables.
+ * Gives: plugin_namespace, plugin_configure, plugin_load, plugin_function; settle and pending_status for results that are promises. */
 
 static JSValue plugin_namespace;             /* a module's exports; undefined for a script */
 
@@ -29,7 +30,7 @@ static JSValue settle(JSContext *ctx, JSValue value, bool *pending)
     return state == JS_PROMISE_FULFILLED ? result : JS_Throw(ctx, result);
 }
 
-/* What it means that a promise can never settle: the plugin's doing, unless the job that would have was refused its memory. */
+/* The status of a promise that can never settle: the plugin's fault, unless the promise's job was refused memory. */
 static uint32_t pending_status(void) { return mailbox_.memory_wanted ? JOB_OUT_OF_MEMORY : JOB_PENDING; }
 
 static bool plugin_may_eval = true;
@@ -76,7 +77,7 @@ static uint64_t error_place(JSContext *ctx, JSValueConst error, const char *file
     return place;
 }
 
-/* Whether a module that compiled imports something, which there is nothing to load from. */
+/* Whether a module compiled but imports something: there is nothing to import from. */
 static bool import_failed(JSContext *ctx, JSValueConst error)
 {
     JSValue proto = JS_GetPrototype(ctx, error);
@@ -144,5 +145,3 @@ static JSValue plugin_function(JSContext *ctx, const char *name, size_t len)
     JS_FreeAtom(ctx, atom);
     return function;
 }
-
-#endif
