@@ -24,7 +24,7 @@ class Limits:
             operation of the engine that never looks at the deadline). A sandbox in this process has no such killer.
         interrupt: how an overdue job is stopped. ``"polled"``: the engine looks at the deadline wherever it may take
             long. ``"epoch"``: so does the machine code at every jump back and every call, so that nothing can miss it,
-            and jobs take longer (ARCHITECTURE.md has figures).
+            and jobs take longer (docs/benchmarks/limits.md has figures).
         fuel: the WebAssembly instructions that a job, or the load of a plugin, may execute; None for any number. The
             count is the same in every run for the same plugin and document: without `seed`, so are Math.random's
             numbers. Jobs take longer than without a count.
