@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import parallel_exec as px
-from parallel_exec.sandbox import engine
+from parallel_exec.sandbox._engine import engine
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
 import build_guest

@@ -8,6 +8,9 @@ import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Self, TypeVar
+
+T = TypeVar("T")
 
 
 def _press_ctrl_c(_number: int, _frame: FrameType | None) -> None:
@@ -75,33 +78,36 @@ class Alarm(Exception):
     """What an alarm's handler raises."""
 
 
-@contextmanager
-def alarms(every_s: float) -> Iterator[None]:
-    """Raise an `Alarm` in this thread again and again."""
+class Alarms:
+    """A context in which an alarm comes again and again, and its handler raises while an action runs."""
 
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise Alarm
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._armed = False
+        self.rung = 0
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, every_s, every_s)
-    try:
-        yield
-    finally:
-        _stop_alarms(before)
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, self._every_s, self._every_s)
+        return self
 
-
-def _stop_alarms(before: Callable[[int, FrameType | None], object] | int | None) -> None:
-    try:
+    def __exit__(self, *_exception: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    except Alarm:
-        _stop_alarms(before)
+        signal.signal(signal.SIGALRM, self._before)
 
+    def during(self, action: Callable[[], T]) -> T:
+        """Run the action until no alarm ends it, and return what it returns."""
+        while True:
+            try:
+                self._armed = True
+                result = action()
+                self._armed = False
+                return result
+            except Alarm:
+                continue
 
-def despite_alarms(action: Callable[[], object]) -> object:
-    """Run the action until no alarm interrupts it, and return what it returns."""
-    while True:
-        try:
-            return action()
-        except Alarm:
-            continue
+    def _ring(self, _number: int, _frame: FrameType | None) -> None:
+        if self._armed:
+            self._armed = False
+            self.rung += 1
+            raise Alarm

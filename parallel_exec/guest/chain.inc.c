@@ -1,5 +1,5 @@
 /* A chain: several functions of the plugin, called one after another on the values of one document, so that no value becomes text
- * between two of them. A job runs a chain if its function's name begins with CHAIN_MARK; sandbox/chain.py writes that name:
+ * between two of them. A job runs a chain if its function's name begins with CHAIN_MARK; sandbox/_chain.py writes that name:
  *
  *     CHAIN_MARK, a source, then the stages: each a letter and a function's name, separated by CHAIN_MARK
  *

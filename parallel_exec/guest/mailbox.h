@@ -1,5 +1,5 @@
 /* The mailbox: the one struct through which host and guest talk about a job. It lies at a fixed address in linear memory
- * (the export `mailbox` tells which); sandbox/mailbox.py holds the same layout. All fields are little-endian.
+ * (the export `mailbox` tells which); sandbox/_js/mailbox.py holds the same layout. All fields are little-endian.
  *
  * Before a call the host writes the request part in one copy and the input bytes at `input_ptr`; after the call it reads the
  * reply part in one copy. A reset restores the image's mailbox with everything else. */

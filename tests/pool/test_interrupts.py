@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
-from tests.interrupts import CtrlC, alarms, despite_alarms
+from tests.interrupts import Alarms, CtrlC
 from tests.pool.conftest import Tools
 
 DOUBLE = px.Plugin("const double = x => 2 * x").function("double")
@@ -149,12 +150,17 @@ def test_many_with_blocks(backend: Literal["process", "thread"]) -> None:
 
 
 def test_alarms_neither_hang_the_pool_nor_lose_anything(shared: Pool) -> None:
-    with alarms(0.005):
-        for number in range(300):
-            future = despite_alarms(lambda number=number: shared.submit(DOUBLE, number))  # type: ignore[misc]
-            assert despite_alarms(future.result) == 2 * number  # type: ignore[attr-defined]
-            if number % 3 == 0:
-                assert despite_alarms(lambda: list(shared.map(DOUBLE, range(3)))) == [0, 2, 4]
+    def submit_and_map(number: int) -> list[int]:
+        futures.append(shared.submit(DOUBLE, number))
+        return list(shared.map(DOUBLE, range(number % 5)))
+
+    futures: list[px.pool.JobFuture] = []
+    with Alarms(0.005) as alarms:
+        for number in range(1000):
+            assert alarms.during(partial(submit_and_map, number)) == list(range(0, 2 * (number % 5), 2))
+            assert alarms.during(futures[-1].result) == 2 * number
+    assert alarms.rung > 10
+    assert {future.result() for future in futures} == set(range(0, 2000, 2))
     no_job_is_left(shared)
 
 
