@@ -1,9 +1,9 @@
 """Signals' handlers, held back for the length of a step and called between steps.
 
 CPython runs a signal's handler in the main thread, between any two bytecodes, and what the handler raises (Ctrl-C's
-KeyboardInterrupt, an alarm's timeout) tears whatever ran there. A step that must be done whole, because it holds a lock,
-or because its halves do not fit together, runs inside of `held`: the signals that come meanwhile are noted, and their
-handlers called at its end. trio protects its own steps in the same way (``trio/_core/_ki.py``).
+KeyboardInterrupt, an alarm's timeout) tears whatever ran there. A step that must not be torn, because it holds a lock
+or leaves its books half written, runs inside `held`: signals that arrive meanwhile are noted, and their handlers are
+called when the step ends. trio protects its own steps in the same way (``trio/_core/_ki.py``).
 
 A step that waits gives `held` something that ends its wait, so that Ctrl-C is not kept waiting either. All of this
 concerns the main thread only; elsewhere it costs a comparison.
@@ -138,7 +138,7 @@ class held:  # noqa: N801 -- a context manager that reads as a word: `with held(
 
 
 class Lock:
-    """A lock whose holder no signal's handler interrupts, so that none can leave it taken or what it guards half done."""
+    """A lock whose holder no signal's handler interrupts: none leaves the lock taken, or what it guards half done."""
 
     __slots__ = ("_lock",)
 
@@ -185,7 +185,7 @@ class RLock:
         self.release()
 
     def _is_owned(self) -> bool:
-        return bool(self._lock._is_owned())
+        return bool(self._lock._is_owned())  # noqa: SLF001 -- what Condition asks its lock
 
 
 class Gate:

@@ -155,7 +155,8 @@ class Deployments(Generic[T]):
         """Return what the pool needs to know of a function; of a deployed one, of the version that is current.
 
         Raises:
-            PluginError: its plugin cannot be loaded. ValueError: it is deployed in another pool.
+            PluginError: its plugin cannot be loaded.
+            ValueError: it is deployed in another pool.
         """
         if isinstance(function, DeployedFunction):
             target: T = function.target(self)

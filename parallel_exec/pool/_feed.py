@@ -1,7 +1,8 @@
 """`Pool.feed`: a map whose documents are handed in as they come, and whose results are fetched when they are there.
 
 For servers and event loops, which can neither draw documents from an iterable nor wait for a result. Neither `put` nor
-`results` waits; a thread of the feed's waits for results, so that it can collect them itself (collecting.py), and tells.
+`results` waits. The feed has a thread that waits for results, so that it can collect them itself (collecting.py), and
+tells whoever fetches them.
 """
 
 from __future__ import annotations
@@ -78,8 +79,9 @@ class Feed:
         """Queue documents; one thread at a time may call this. A `PexecError` among them is its document's outcome.
 
         Raises:
-            PluginError: the plugin cannot be loaded. RuntimeError: the pool has been shut down. WorkerCrashed: the pool
-            is broken.
+            PluginError: the plugin cannot be loaded.
+            RuntimeError: the pool has been shut down.
+            WorkerCrashed: the pool is broken.
         """
         target = self._core.target(self._fn)
         good: list[Job[Any]] = []
@@ -88,10 +90,10 @@ class Feed:
             try:
                 given, kind = prepare(document, self._fn.input)
                 content = frozen(given) if self._copy else given
-                job = Job(target, content, kind, self._fn.output, self._next, None, self)
+                job = Job(target, content, kind, self._fn.output, self._next, sink=self)
                 good.append(job)
             except PexecError as error:
-                job = Job(target, b"", JSON, self._fn.output, self._next, None, self)
+                job = Job(target, b"", JSON, self._fn.output, self._next, sink=self)
                 bad.append((job, error))
             self._next += 1
             if self._ordered:

@@ -257,12 +257,12 @@ class Map:
             try:
                 given, kind = prepare(document, fn.input)
             except PexecError as error:
-                job = Job(target, b"", JSON, fn.output, index, None, self)
+                job = Job(target, b"", JSON, fn.output, index, sink=self)
                 bad.append((job, error))
                 return job
             content = frozen(given)
         self._held += len(content)
-        return Job(target, content, kind, fn.output, index, None, self)
+        return Job(target, content, kind, fn.output, index, sink=self)
 
     def _wants(self, jobs: int) -> bool:
         """Whether more documents are to be drawn while so many jobs are in flight."""

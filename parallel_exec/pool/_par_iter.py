@@ -183,7 +183,8 @@ class ParIter:
         """Return the least value.
 
         Raises:
-            ValueError: there are no values. JSError: a TypeError of a value that is no finite number.
+            ValueError: there are no values.
+            JSError: a TypeError of a value that is no finite number.
         """
         least = min(self._ended(Operation.MIN), default=None)
         if least is None:

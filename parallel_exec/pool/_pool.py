@@ -133,8 +133,9 @@ class Pool(Executor):
             document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``, or a Python value.
 
         Raises:
-            TypeError: `fn` is not a plugin's function. RuntimeError: the pool has been shut down. WorkerCrashed: the
-            pool is broken, because its workers die one after another.
+            TypeError: `fn` is not a plugin's function.
+            RuntimeError: the pool has been shut down.
+            WorkerCrashed: the pool is broken, because its workers die one after another.
         """
         _check_function(fn)
         self._core.check_open()
@@ -147,7 +148,7 @@ class Pool(Executor):
         except PexecError as error:
             future.set_exception(error.at(plugin=fn.plugin.name, function=fn.name))
         else:
-            self._core.add([Job(target, frozen(content), kind, fn.output, None, future)])
+            self._core.add([Job(target, frozen(content), kind, fn.output, future=future)])
         return future
 
     def stop(self, future: JobFuture) -> None:
@@ -201,7 +202,8 @@ class Pool(Executor):
 
         Raises:
             TypeError: `fn` is not a plugin's function, there is not just one iterable, or that is a text: one document.
-            RuntimeError: the pool has been shut down. TimeoutError, from the iterator: a result was not there in time.
+            RuntimeError: the pool has been shut down.
+            TimeoutError, from the iterator: a result was not there in time.
         """
         _check_function(fn)
         if len(iterables) != 1:
@@ -243,7 +245,9 @@ class Pool(Executor):
                 their results are there. Each is read once, unless it is run again.
 
         Raises:
-            TypeError: `fn` is not a plugin's function. RuntimeError, WorkerCrashed: as of `submit`.
+            TypeError: `fn` is not a plugin's function.
+            RuntimeError: as of `submit`.
+            WorkerCrashed: as of `submit`.
 
         >>> import threading
         >>> import parallel_exec as px
@@ -271,8 +275,8 @@ class Pool(Executor):
             plugin: what its functions are from now on.
 
         Raises:
-            PluginError: the plugin cannot be loaded; the version before stays current. RuntimeError: the pool has been
-            shut down.
+            PluginError: the plugin cannot be loaded; the version before stays current.
+            RuntimeError: the pool has been shut down.
 
         >>> import parallel_exec as px
         >>> with px.Pool(1) as pool:
@@ -325,8 +329,12 @@ class Pool(Executor):
             timeout: seconds to wait at most.
 
         Raises:
-            PluginError: a plugin cannot be loaded. PexecError: a worker cannot make a sandbox. TimeoutError: the
-            workers were not ready in time. TypeError, RuntimeError, WorkerCrashed: as of `submit`.
+            PluginError: a plugin cannot be loaded.
+            PexecError: a worker cannot make a sandbox.
+            TimeoutError: the workers were not ready in time.
+            TypeError: as of `submit`.
+            RuntimeError: as of `submit`.
+            WorkerCrashed: as of `submit`.
         """
         for function in functions:
             _check_function(function)
@@ -355,7 +363,8 @@ class Pool(Executor):
             buffersize, errors: as in `map`.
 
         Raises:
-            TypeError, ValueError: an argument is not what it can be.
+            TypeError: an argument is not what it can be.
+            ValueError: an argument is not what it can be.
         """
         check_documents(documents)
         check_window(buffersize, errors)
@@ -369,7 +378,8 @@ class Pool(Executor):
         cost of nobody else's job.
 
         Raises:
-            What `submit` raises, and what is the exception of its future. RuntimeError: no event loop is running.
+            What `submit` raises, and what is the exception of its future.
+            RuntimeError: no event loop is running.
         """
         _check_function(fn)
         try:
@@ -400,7 +410,8 @@ class Pool(Executor):
         as `acall`'s. As any asynchronous generator it is closed at once only by ``aclose()`` (`contextlib.aclosing`).
 
         Raises:
-            As `map`. RuntimeError, from the iterator: no event loop is running.
+            As `map`.
+            RuntimeError, from the iterator: no event loop is running.
         """
         _check_function(fn)
         check_documents(documents)
@@ -428,7 +439,7 @@ class Pool(Executor):
         self.shutdown(wait=False)
         await _awaiting.joined(self._core)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 -- as of Executor
         """Take no more jobs, and end the workers when those there are have been done.
 
         Args:

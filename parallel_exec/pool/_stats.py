@@ -169,9 +169,7 @@ class Tally:
     def add(self, job: Job[Any], entry: Entry) -> None:
         """Count a job that a worker has ended. This has to be quick."""
         _, _, _, _, run_ns, start_ns, reset_ns, fuel = entry
-        waited = start_ns - job.queued_ns
-        if waited < 0:  # a worker can say anything
-            waited = 0
+        waited = max(start_ns - job.queued_ns, 0)  # a worker can say anything
         sums = self._sums
         sums[0] += job.size
         sums[1] += waited

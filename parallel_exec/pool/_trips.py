@@ -49,8 +49,8 @@ def check_stage(operation: str, function: object, *, first: bool) -> StageFuncti
     """Return what was given as a stage's function, if it can be that.
 
     Raises:
-        TypeError: it is no function of a plugin or a deployment. ValueError: its name or its form of input or output
-        does not go here.
+        TypeError: it is no function of a plugin or a deployment.
+        ValueError: its name or its form of input or output does not go here.
     """
     if not isinstance(function, StageFunction):
         raise TypeError(
@@ -75,12 +75,12 @@ def plan(steps: Sequence[Step]) -> list[Trip]:
 
     def close() -> None:
         if stages or source is Source.DOCUMENT:
-            given = owner.input if source is Source.DOCUMENT else "json"
-            function = dataclasses.replace(owner, name=chain_name(source, stages), input=given, output="bytes")
-            trips.append(Trip(function, source))
+            form = owner.input if source is Source.DOCUMENT else "json"
+            trip = dataclasses.replace(owner, name=chain_name(source, stages), input=form, output="bytes")
+            trips.append(Trip(trip, source))
 
-    for operation, function, initial in steps:
-        function = function or owner
+    for operation, given, initial in steps:
+        function = given or owner
         stage = Stage(operation, function.name if operation in CALLING else "")
         if operation is Operation.FOLD:
             close()

@@ -34,6 +34,7 @@ from parallel_exec.pool._events import Events
 from parallel_exec.pool._scheduling.collecting import Collecting
 from parallel_exec.pool._scheduling.job import Job
 from parallel_exec.pool._scheduling.process_target import ProcessTarget
+from parallel_exec.pool._scheduling.processes import Worker
 from parallel_exec.pool._scheduling.publisher import Publisher
 from parallel_exec.pool._scheduling.reports import Reports
 from parallel_exec.pool._scheduling.scheduler import Scheduler
@@ -79,13 +80,14 @@ class Core:
         """Start the zygote, the workers and the collector, held (`_signals.held`). The arguments are those of `Pool`.
 
         Raises:
-            OSError: a process cannot be started. PluginError: the engine is not built.
+            OSError: a process cannot be started.
+            PluginError: the engine is not built.
         """
         self._owner = os.getpid()
         self._lock = _signals.Lock()
         self._scheduler: Scheduler[Job[ProcessTarget]] = Scheduler(jobs_per_worker)
         self.events = events
-        self._reports = Reports(self._scheduler, lambda worker, fault: self._supervisor.kill(worker, fault))
+        self._reports = Reports(self._scheduler, self._kill)
         self._closing = False
         self._aborting = False
         self._closed = False
@@ -241,6 +243,9 @@ class Core:
     def _published(self) -> None:
         self._check_by(0.0)  # its jobs may be due earlier than any others
         self._wakeup.ring()
+
+    def _kill(self, worker: Worker, fault: str) -> None:
+        self._supervisor.kill(worker, fault)
 
     def _forget(self, images: Sequence[int]) -> None:
         with self._lock:

@@ -88,6 +88,7 @@ class Job(Generic[T]):
         kind: int,
         output: Output,
         index: int | None = None,
+        *,
         future: JobFuture | None = None,
         sink: Sink | None = None,
     ) -> None:

@@ -17,8 +17,8 @@ _SMOOTHING = 8
 
 
 class ProcessTarget(Target):
-    """A function as a pool of processes knows it: where its memory image and its limits are published, and what its jobs
-    have cost.
+    """A function as a pool of processes knows it: where its memory image and its limits are published, and what its
+    jobs have cost.
 
     Attributes:
         image, limits: numbers under which workers know the plugin's memory image and the limits.

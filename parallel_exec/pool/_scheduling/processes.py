@@ -166,7 +166,8 @@ class Worker:
         """Whether the worker has a sandbox for the target; if not, it is asked to make one, unless it was asked before.
 
         Raises:
-            PexecError: it cannot make one. OSError: as of `send`.
+            PexecError: it cannot make one.
+            OSError: as of `send`.
         """
         needs = target.needs
         if needs not in self._asked:

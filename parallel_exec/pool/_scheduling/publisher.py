@@ -39,8 +39,8 @@ class PublishedImage:
         """Capture and publish.
 
         Raises:
-            PluginError: the plugin cannot be loaded, or workers cannot import its host functions. OSError: there is no
-            memory or no descriptor left.
+            PluginError: the plugin cannot be loaded, or workers cannot import its host functions.
+            OSError: there is no memory or no descriptor left.
         """
         self.ident = ident
         self.users: weakref.WeakSet[object] = weakref.WeakSet()

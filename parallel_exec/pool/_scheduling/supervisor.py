@@ -101,8 +101,8 @@ class Supervisor:
                 worker.fork(self._zygote.channel)
 
     def warms(self, worker: Worker, targets: Sequence[ProcessTarget]) -> bool:
-        """Whether the worker's process runs and has sandboxes for the targets; what it lacks it is asked for. One that is
-        being killed is not waited for, but those that take its place are.
+        """Whether the worker's process runs and has sandboxes for the targets; it is asked for what it lacks. One
+        that is being killed is not waited for, but those that take its place are.
         """
         if worker.state in _ENDING:
             return len(self.workers) > self._wanted

@@ -72,7 +72,7 @@ class ThreadCore:
         self._tallies = [Tally() for _ in range(workers)]
         self._unrun = Tally()  # of jobs that no thread began
         self._publisher = ThreadPublisher(limits)
-        self.deployments: Deployments[ThreadTarget] = Deployments(self._publisher, lambda: None, lambda images: None)
+        self.deployments: Deployments[ThreadTarget] = Deployments(self._publisher, lambda: None, lambda _images: None)
         self.target = self.deployments.target
         self._owner = os.getpid()
         self._lock = Lock()
@@ -123,7 +123,7 @@ class ThreadCore:
                 workers.append(tally.worker(number, self._owner))
         return total.pool(tuple(workers), len(self._queue), len(self._running), dict(self.events.counts))
 
-    def warm_up(self, targets: Sequence[ThreadTarget], timeout: float | None) -> None:
+    def warm_up(self, targets: Sequence[ThreadTarget], timeout: float | None) -> None:  # noqa: ARG002 -- as of Backend
         """The threads run, and the images of the targets are captured; a thread makes a sandbox for its first job.
 
         Raises:

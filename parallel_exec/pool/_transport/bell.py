@@ -20,7 +20,7 @@ def new_bell() -> tuple[int, int]:
             raise
     mine, theirs = socket.socketpair()
     for end in (mine, theirs):
-        end.setblocking(False)
+        end.settimeout(0)
     return mine.detach(), theirs.detach()
 
 

@@ -14,6 +14,7 @@ import struct
 import tempfile
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import NamedTuple
 
 from parallel_exec.pool._transport.ring import Buffer
@@ -115,7 +116,7 @@ class Channel:
                 fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
         if not hasattr(socket, "MSG_CMSG_CLOEXEC"):
             for fd in fds:
-                os.set_inheritable(fd, False)
+                os.set_inheritable(fd, False)  # noqa: FBT003 -- it takes no keyword
         if not data:
             return None
         try:
@@ -135,9 +136,9 @@ def new_memory(size: int = 0) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("parallel_exec", os.MFD_CLOEXEC)
     else:
-        folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
-        fd, path = tempfile.mkstemp(prefix="parallel_exec-", dir=folder)
-        os.unlink(path)
+        memory = Path("/dev/shm")  # noqa: S108 -- memory in place of a disk; the name is gone at once
+        fd, path = tempfile.mkstemp(prefix="parallel_exec-", dir=memory if memory.is_dir() else None)
+        Path(path).unlink()
     if size:
         try:
             os.ftruncate(fd, size)

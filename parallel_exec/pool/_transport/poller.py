@@ -12,7 +12,7 @@ Handler = Callable[[], None]
 
 
 class Poller:
-    """`select.poll` with a handler per descriptor; for one thread at a time. (`selectors` takes 4 us longer a wait.)"""
+    """`select.poll` with a handler per descriptor, for one thread at a time. `selectors` takes 4 us longer a wait."""
 
     def __init__(self) -> None:
         self._poll = select.poll()

@@ -48,7 +48,8 @@ class Sandboxes:
         """Return the sandbox for an image and limits, whose records have been sent before what asks for it.
 
         Raises:
-            Stale: the image was given back. PexecError: there is no memory for the sandbox.
+            Stale: the image was given back.
+            PexecError: there is no memory for the sandbox.
         """
         key = image, limits
         self._tidy()
@@ -65,7 +66,7 @@ class Sandboxes:
                 self._maps[record.ident] = mmap.mmap(record.fds[0], record.value, access=mmap.ACCESS_READ)
             case Kind.LIMITS:
                 # Of this process's own parent, which is trusted; nothing else is unpickled here.
-                self._limits[record.ident] = pickle.loads(read_segment(record.fds[0], record.value))
+                self._limits[record.ident] = pickle.loads(read_segment(record.fds[0], record.value))  # noqa: S301 -- as above
             case Kind.HOST:
                 self._hosts[record.ident] = read_segment(record.fds[0], record.value)
             case Kind.FORGET:
@@ -92,7 +93,7 @@ class Sandboxes:
             self._expect()
         if image not in self._images:
             self._images[image] = load_image(self._maps[image])
-        host = pickle.loads(self._hosts[image]) if image in self._hosts else None
+        host = pickle.loads(self._hosts[image]) if image in self._hosts else None  # noqa: S301 -- as above
         return Sandbox(self._images[image], limits=self._limits[limits], on_console=self._on_console, host=host)
 
     def _tidy(self) -> None:

@@ -67,7 +67,8 @@ def run(block: Block, request_bell: int, result_bell: int, control: Channel, zyg
     try:
         _Worker(block, request_bell, result_bell, control).run()
     except (RingCorrupted, ProtocolError) as error:
-        print(f"parallel_exec worker {os.getpid()}: {error}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"parallel_exec worker {os.getpid()}: {error}\n")
+        sys.stderr.flush()
         os._exit(EXIT_BROKEN)
     except BaseException:
         traceback.print_exc()

@@ -46,7 +46,7 @@ class _Zygote:
         self._workers: dict[int, int] = {}  # worker id by process id
         self._wakeup, self._signalled = socket.socketpair()
         for end in (self._wakeup, self._signalled):
-            end.setblocking(False)
+            end.settimeout(0)
         signal.set_wakeup_fd(self._signalled.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # The connection ends with the parent, unless the parent forked by means that we do not see and a copy lives on.
