@@ -48,6 +48,7 @@ class _MainThread:
         self.handlers: dict[int, Handler] = {}
         self.pending: list[tuple[Handler, int, FrameType | None]] = []
         self.wakes: list[Callable[[], object]] = []
+        self._noting = self._note  # one object, to know it by
 
     def hold(self) -> None:
         """Begin a step."""
@@ -67,7 +68,8 @@ class _MainThread:
             try:
                 self._give_back()
             finally:
-                self.deliver()
+                if self.pending:
+                    self.deliver()
 
     def deliver(self) -> None:
         """Call the handlers of the signals that have come; one that raises does not keep the others from it."""
@@ -81,13 +83,13 @@ class _MainThread:
     def _take(self) -> None:
         for number in _NUMBERS:
             handler = _signals.getsignal(number)
-            if callable(handler) and handler != self._note:
+            if callable(handler) and handler is not self._noting:
                 self.handlers[number] = handler
-                _signals.signal(number, self._note)
+                _signals.signal(number, self._noting)
 
     def _give_back(self) -> None:
-        for number, handler in reversed(list(self.handlers.items())):
-            if _signals.getsignal(number) == self._note:  # else the user's code has installed another one meanwhile
+        for number, handler in list(self.handlers.items()):
+            if _signals.getsignal(number) is self._noting:  # else the user's code has installed another one meanwhile
                 _signals.signal(number, handler)
             self.handlers.pop(number, None)
 
@@ -156,36 +158,35 @@ class Lock:
             _main.let_go()
 
 
-class RLock:
-    """The same, reentrant, and as `threading.Condition` wants it."""
+class Condition(threading.Condition):
+    """A condition whose lock no signal's handler leaves taken, for a future that the user's threads share with ours.
 
-    __slots__ = ("_lock",)
+    ``with`` looks up and calls the lock's own functions without coming to Python code, in which a handler may raise (those
+    of `threading.Condition` are Python code), and whoever acquires it by itself, as `concurrent.futures.wait` does with
+    many futures in turn, is not interrupted until it has released it.
+    """
 
-    def __init__(self) -> None:
-        self._lock: Any = threading.RLock()
+    __enter__ = property(lambda self: self._lock.__enter__)
+    __exit__ = property(lambda self: self._lock.__exit__)
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:  # noqa: FBT001, FBT002 -- as of threading's
-        """As `threading.RLock.acquire`."""
-        with held():
-            if not self._lock.acquire(blocking, timeout):
-                return False
-            if get_ident() == _main.ident:
-                _main.hold()
-            return True
+    @classmethod
+    def adopt(cls, condition: threading.Condition) -> None:
+        """Make a condition that nobody uses yet one of these."""
+        condition.__class__ = cls
+        del condition.acquire, condition.release  # the lock's own, which `Condition` puts into the object
+
+    def acquire(self) -> bool:  # type: ignore[override] # concurrent.futures gives no arguments
+        """As `threading.Condition.acquire`."""
+        if get_ident() == _main.ident:
+            _main.hold()
+        taken: bool = self._lock.acquire()  # type: ignore[attr-defined]
+        return taken
 
     def release(self) -> None:
-        """As `threading.RLock.release`."""
-        self._lock.release()
+        """As `threading.Condition.release`."""
+        self._lock.release()  # type: ignore[attr-defined]
         if get_ident() == _main.ident:
             _main.let_go()
-
-    __enter__ = acquire
-
-    def __exit__(self, *_exception: object) -> None:
-        self.release()
-
-    def _is_owned(self) -> bool:
-        return bool(self._lock._is_owned())  # noqa: SLF001 -- what Condition asks its lock
 
 
 class Gate:

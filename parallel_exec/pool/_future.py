@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future
-from threading import Condition
 from typing import Any
 
-from parallel_exec._signals import Gate, RLock, held
+from parallel_exec._signals import Condition, Gate, held
 from parallel_exec.pool._version import Version
 
+_DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")  # states of the standard library's future
 # A signal that comes between Python's last look at signals and the system call that waits does not end the wait.
 ROUND_S = 0.1
 
@@ -25,7 +25,7 @@ class JobFuture(Future[Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._condition = Condition(RLock())  # type: ignore[arg-type] # as of threading.RLock
+        Condition.adopt(self._condition)
         self._gates: list[Gate] = []  # of the threads that wait
 
     def result(self, timeout: float | None = None) -> Any:
@@ -56,18 +56,19 @@ class JobFuture(Future[Any]):
         self._open_gates()
 
     def _open_gates(self) -> None:
-        for gate in list(self._gates):
-            gate.open()
+        if self._gates:
+            for gate in list(self._gates):
+                gate.open()
 
     def _wait(self, timeout: float | None) -> None:
         """Wait until the future is done, for so many seconds at most. A signal's handler may end it anywhere."""
-        if self.done():
+        if self._state in _DONE:
             return
         end = None if timeout is None else time.monotonic() + timeout
         gate = Gate()
         self._gates.append(gate)
         try:
-            while not self.done():
+            while self._state not in _DONE:
                 left = ROUND_S if end is None else min(ROUND_S, end - time.monotonic())
                 if left <= 0:
                     return

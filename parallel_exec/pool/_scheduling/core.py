@@ -84,7 +84,7 @@ class Core:
             PluginError: the engine is not built.
         """
         self._owner = os.getpid()
-        self._lock = _signals.Lock()
+        self._lock = threading.Lock()
         self._scheduler: Scheduler[Job[ProcessTarget]] = Scheduler(jobs_per_worker)
         self.events = events
         self._reports = Reports(self._scheduler, self._kill)
@@ -127,7 +127,7 @@ class Core:
             RuntimeError: the pool has been shut down, or belongs to another process.
             WorkerCrashed: it is broken.
         """
-        with self._lock:
+        with held(), self._lock:
             self.check_open()
             now = time.monotonic_ns()
             for job in jobs:
@@ -143,7 +143,7 @@ class Core:
 
     def stats(self) -> PoolStats:
         """What the pool has done so far."""
-        with self._lock:
+        with held(), self._lock:
             return self._supervisor.stats()
 
     def warm_up(self, targets: Sequence[ProcessTarget], timeout: float | None) -> None:
@@ -159,7 +159,7 @@ class Core:
         with self.collecting.attended() as seen_to:
             while True:
                 seen_to.close()
-                with self._lock:
+                with held(), self._lock:
                     self.check_open()
                     warm = [self._supervisor.warms(worker, targets) for worker in self._workers.values()]
                 if all(warm):
@@ -233,7 +233,7 @@ class Core:
     def forget(self) -> None:
         """In a fork of the pool's process: close the copies of its descriptors, which must not outlive the pool."""
         self._foreign = True
-        self._lock = _signals.Lock()
+        self._lock = threading.Lock()
         self._closed = True
         self._supervisor.forget()
         self._publisher.close()
@@ -248,7 +248,7 @@ class Core:
         self._supervisor.kill(worker, fault)
 
     def _forget(self, images: Sequence[int]) -> None:
-        with self._lock:
+        with held(), self._lock:
             for worker in self._workers.values():
                 worker.forget(images)
 
