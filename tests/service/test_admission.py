@@ -15,11 +15,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import parallel_exec as px
 from parallel_exec.service import Client, ServiceError
-from parallel_exec.service._protocol import messages
+from parallel_exec.service._protocol import schema
 
 PLUGIN = px.Plugin("const double = x => 2 * x; const long = x => 'x'.repeat(1e6); function spin() { for (;;) ; }")
-STREAM = f"/{messages.SERVICE}/ExecuteStream"
-EXECUTE = f"/{messages.SERVICE}/Execute"
+STREAM = f"/{schema.SERVICE}/ExecuteStream"
+EXECUTE = f"/{schema.SERVICE}/Execute"
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -59,7 +59,7 @@ def connect(address: str) -> grpc.Channel:
 
 def opened(function: str = "double", **more: Any) -> bytes:
     call = {"deployment": "d", "function": function}
-    content: bytes = messages.StreamRequest(open={"call": call}, **more).SerializeToString()
+    content: bytes = schema.StreamRequest(open={"call": call}, **more).SerializeToString()
     return content
 
 
@@ -86,7 +86,7 @@ def test_with_all_places_taken_the_rest_is_still_answered(serve, silence):
         held = [other.stream_stream(STREAM)(iter(silence(opened(documents=[b"1"])))) for _ in range(2)]
         for call in held:
             next(call)
-        with pytest.raises(ServiceError, match="the server has 2 calls, the most there may be") as refused:
+        with pytest.raises(ServiceError, match="the server already has 2 calls, the most it accepts") as refused:
             client.execute("d", "double", 1)
         assert refused.value.code == "UNAVAILABLE"
         assert client.stats().calls == 2 and len(client.list()) == 1
@@ -126,7 +126,7 @@ def test_a_stream_whose_results_nobody_reads_ends(serve):
 
 
 @pytest.mark.parametrize("content", [b"\xff\xff", b"\x12\xff\xff\xff\xff\x0f"])
-@pytest.mark.parametrize("method", [STREAM, EXECUTE, CHECK, f"/{messages.SERVICE}/Deploy"])
+@pytest.mark.parametrize("method", [STREAM, EXECUTE, CHECK, f"/{schema.SERVICE}/Deploy"])
 def test_what_is_no_request_is_said_to_be_none(address, method, content):
     with connect(address) as channel:
         with pytest.raises(grpc.RpcError) as refused:
@@ -138,7 +138,7 @@ def test_what_is_no_request_is_said_to_be_none(address, method, content):
 
 def test_no_request_in_the_middle_of_a_stream(client):
     client.deploy("d", PLUGIN)
-    with connect(client.address) as channel, pytest.raises(grpc.RpcError, match="the request is none"):
+    with connect(client.address) as channel, pytest.raises(grpc.RpcError, match="the request is malformed"):
         list(channel.stream_stream(STREAM)(iter([opened(documents=[b"1"]), b"\xff\xff"])))
     client.undeploy("d")
 

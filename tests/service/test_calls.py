@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 import pytest
 
 import parallel_exec as px
 from parallel_exec.service import ServiceError
-from parallel_exec.service._protocol import messages
-from parallel_exec.service._protocol.failures import DETAILS_KEY
+from parallel_exec.service._protocol import schema
+from parallel_exec.service._protocol.statuses import DETAILS_KEY
 
 SOURCE = """
 function double(x) { return 2 * x }
@@ -53,7 +55,6 @@ def test_a_deployment_from_first_to_last(client):
 
 def test_names_and_versions_that_are_refused(client, name):
     for call, code, text in (
-        (lambda: client.deploy(name, PLUGIN), "ALREADY_EXISTS", "is deployed already; swap it"),
         (lambda: client.deploy("", PLUGIN), "INVALID_ARGUMENT", "1 to 200 characters"),
         (lambda: client.swap("nobody", PLUGIN), "NOT_FOUND", "nothing is deployed as 'nobody'"),
         (lambda: client.swap(name, PLUGIN, expected_version=7), "FAILED_PRECONDITION", "version 1 of .* not version 7"),
@@ -65,6 +66,50 @@ def test_names_and_versions_that_are_refused(client, name):
             call()
         assert refused.value.code == code
     assert client.execute(name, "parseInt", "12") == 12  # built in, and callable as in a pool
+
+
+def test_the_same_plugin_again_is_a_success_that_changes_nothing(client, tmp_path):
+    file = tmp_path / "again.js"
+    file.write_text("const f = x => 1")
+    first = client.deploy("again", px.Plugin.from_file(file))
+    assert client.deploy("again", px.Plugin.from_file(file)) == first
+    assert (first.version, client.execute("again", "f", 0)) == (1, 1)
+    client.swap("again", px.Plugin("const f = x => 2", name="again.js"))
+    with pytest.raises(ServiceError, match=r"'again' already has another plugin, again\.js, as version 2; use swap"):
+        client.deploy("again", px.Plugin.from_file(file))
+    third = client.swap("again", px.Plugin.from_file(file))
+    assert client.deploy("again", px.Plugin.from_file(file)) == third
+    assert third.version == 3
+    client.undeploy("again")
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        (px.Plugin("const f = x => 2", name="a.js"), r"another plugin, a\.js, as version 1; use swap to replace it"),
+        (px.Plugin("const f = x => 1", name="b.js"), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", eval=False), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", domain="d"), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", kind="script"), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", limits=px.Limits(time_s=1)), "this plugin with other limits"),
+        (px.Plugin("syntax error", name="a.js"), "another plugin"),
+    ],
+)
+def test_another_plugin_never_replaces_what_is_deployed(client, other, text):
+    there = client.deploy("kept", px.Plugin("const f = x => 1", name="a.js"))
+    with pytest.raises(ServiceError, match=text) as refused:
+        client.deploy("kept", other)
+    assert refused.value.code == "ALREADY_EXISTS"
+    assert (there in client.list(), client.execute("kept", "f", 0)) == (True, 1)
+    client.undeploy("kept")
+
+
+def test_many_that_deploy_the_same_at_once_get_one_version(client):
+    slow = px.Plugin("let x = 0; for (let i = 0; i < 1e6; i++) x += i; const f = () => x")
+    with ThreadPoolExecutor(8) as threads:
+        deployed = list(threads.map(lambda _: client.deploy("at once", slow), range(8)))
+    assert {each.version for each in deployed} == {1}
+    client.undeploy("at once")
 
 
 def test_a_plugin_that_cannot_be_loaded_changes_nothing(client, name):
@@ -113,7 +158,7 @@ def test_a_failure_is_the_same_error_as_in_a_pool(client, name, shared):
             client.execute(name, function, document, limits=limits, shared=shared)
 
 
-def test_texts_that_gRPC_could_not_carry(client, name):
+def test_texts_that_grpc_could_not_carry(client, name):
     with pytest.raises(px.JSError) as half:
         client.execute(name, "odd", 0)
     assert half.value.message == "\ufffd half"
@@ -126,9 +171,9 @@ def test_a_status_that_other_languages_read(address, client, name):
     """google.rpc.Status in the trailing metadata, as the libraries for that expect it."""
     rpc_status = pytest.importorskip("google.rpc.status_pb2", reason="pip install googleapis-common-protos")
     with grpc.insecure_channel(address) as channel:
-        execute = channel.unary_unary(f"/{messages.SERVICE}/Execute", messages.ExecuteRequest.SerializeToString, None)
-        request = messages.ExecuteRequest(
-            call={"deployment": name, "function": "fail"}, document=messages.Document(content=b"1")
+        execute = channel.unary_unary(f"/{schema.SERVICE}/Execute", schema.ExecuteRequest.SerializeToString, None)
+        request = schema.ExecuteRequest(
+            call={"deployment": name, "function": "fail"}, document=schema.Document(content=b"1")
         )
         with pytest.raises(grpc.RpcError) as failed:
             execute(request)
@@ -136,7 +181,7 @@ def test_a_status_that_other_languages_read(address, client, name):
     assert failed.value.details() == "tools.js: fail(): RangeError: not 1 (at tools.js:3:50)"
     status = rpc_status.Status.FromString(dict(failed.value.trailing_metadata())[DETAILS_KEY])
     assert status.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
-    failure = messages.Failure()
+    failure = schema.Failure()
     assert status.details[0].Unpack(failure)
     assert (failure.error, failure.js_name, failure.js_message) == ("JSError", "RangeError", "not 1")
 
@@ -180,6 +225,7 @@ def test_a_module(client):
 
     wasm = px.WasmPlugin(module(GUEST), name="guest.wasm")
     assert client.deploy("wasm", wasm).functions == ()
+    assert client.deploy("wasm", wasm).version == 1
     for shared in (False, True):
         assert client.execute("wasm", "echo", {"a": [1, b"2"]}, input="msgpack", shared=shared) == {"a": [1, b"2"]}
         assert (

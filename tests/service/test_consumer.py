@@ -218,15 +218,15 @@ def test_an_entry_whose_worker_dies_is_run_again(consume, redis_server):
     ("arguments", "status", "says"),
     [
         (("redis://127.0.0.1:1/0", "PLUGIN", *OPTIONS), 1, "cannot reach Redis: "),
-        (("http://127.0.0.1:1", "PLUGIN", *OPTIONS), 1, "'http://127.0.0.1:1' is no address of a Redis: "),
+        (("http://127.0.0.1:1", "PLUGIN", *OPTIONS), 1, "'http://127.0.0.1:1' is not the address of a Redis: "),
         (("URL", "PLUGIN", *OPTIONS[2:]), 2, "--stream is needed"),
         (("URL", *OPTIONS), 2, "either a plugin's file or --deployment is needed"),
         (("URL", "PLUGIN", *OPTIONS, "--in-flight", "0"), 2, "--in-flight must be at least 1; got 0"),
         (("URL", "PLUGIN", *OPTIONS, "--claim-after", "0"), 2, "--claim-after must be at least 0.1; got 0.0"),
         (("URL", "PLUGIN", *OPTIONS, "--results", "in"), 2, "results and dead entries need streams of their own"),
         (("URL", "PLUGIN", *OPTIONS, "--dead", "in"), 2, "results and dead entries need streams of their own"),
-        (("URL", "PLUGIN", *OPTIONS, "--stream", "text"), 1, "Redis refuses the group 'g': WRONGTYPE"),
-        (("URL", "PLUGIN", *OPTIONS, "--results", "text"), 1, "Redis refuses: WRONGTYPE"),
+        (("URL", "PLUGIN", *OPTIONS, "--stream", "text"), 1, "Redis rejects the group 'g': WRONGTYPE"),
+        (("URL", "PLUGIN", *OPTIONS, "--results", "text"), 1, "Redis rejects a command: WRONGTYPE"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(capfd, redis_server, tmp_path, arguments, status, says):

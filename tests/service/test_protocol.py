@@ -21,10 +21,10 @@ def test_the_compiled_protocol_is_what_its_source_says():
 
 def test_requests_are_read_as_protobuf_reads_them():
     """Also those that are none, or longer than they say."""
-    messages = pytest.importorskip("parallel_exec.service._protocol.messages")
+    schema = pytest.importorskip("parallel_exec.service._protocol.schema")
     from google.protobuf.message import DecodeError
 
-    from parallel_exec.service._protocol.received import SMALL, parse_request, serialize_documents
+    from parallel_exec.service._protocol.payloads import SMALL, parse_request, serialize_documents
 
     def read(parse: Callable[[bytes], Any], data: bytes) -> Any:
         try:
@@ -41,11 +41,11 @@ def test_requests_are_read_as_protobuf_reads_them():
         sizes = [chance.choice([0, 1, SMALL - 1, SMALL, 20_000]) for _ in range(chance.randrange(4))]
         data = serialize_documents([chance.randbytes(size) for size in sizes])
         if chance.random() < 0.3:
-            data += messages.StreamRequest(open={"memory": "m"}, places=[1, 2**64 - 1]).SerializeToString()
+            data += schema.StreamRequest(open={"memory": "m"}, places=[1, 2**64 - 1]).SerializeToString()
         if chance.random() < 0.4 and data:
             at = chance.choice([0, 1, 2, 3, len(data) - 1, chance.randrange(len(data))])
             data = data[:at] + chance.choice([b"", b"\x12", b"\xff\xff\xff\xff\xff", data[at : at + 1]])
-        expected = read(messages.StreamRequest.FromString, data)
+        expected = read(schema.StreamRequest.FromString, data)
         assert read(parse_request, data) == expected
         broken += expected == "no request"
         fast += expected != "no request" and isinstance(parse_request(data), list)

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import parallel_exec as px
 from parallel_exec.cli.main import dispatch
 from parallel_exec.service import Client, ServerOptions, ServiceError
-from parallel_exec.service._protocol import messages
+from parallel_exec.service._protocol import schema
 
 PLUGIN = px.Plugin(
     "function double(x) { return 2 * x }"
@@ -112,8 +112,8 @@ def test_a_client_that_is_killed_stops_its_jobs(serve, start, tmp_path):
 
 def test_health_and_reflection(address):
     with grpc.insecure_channel(address) as channel:
-        assert health(channel) == health(channel, messages.SERVICE) == SERVING
-        requests = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=messages.SERVICE)])
+        assert health(channel) == health(channel, schema.SERVICE) == SERVING
+        requests = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=schema.SERVICE)])
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (found,) = stub.ServerReflectionInfo(requests)
         assert b"ExecuteStream" in found.file_descriptor_response.file_descriptor_proto[0]
@@ -145,7 +145,7 @@ def test_who_has_no_token_holds_no_place(serve, tmp_path):
         yield b""
 
     with grpc.insecure_channel(address) as channel:
-        methods = [f"/{messages.SERVICE}/ExecuteStream", f"/{messages.SERVICE}/Execute", "/grpc.health.v1.Health/Watch"]
+        methods = [f"/{schema.SERVICE}/ExecuteStream", f"/{schema.SERVICE}/Execute", "/grpc.health.v1.Health/Watch"]
         try:
             for method in methods * 4:
                 with pytest.raises(grpc.RpcError) as refused:
@@ -208,7 +208,7 @@ def test_messages_are_bounded(serve):
         with pytest.raises(ServiceError, match="larger than max") as refused:
             client.execute("d", "double", large)
         assert refused.value.code == "RESOURCE_EXHAUSTED"
-        with pytest.raises(px.InvalidDocument, match="has 10001 bytes; at most 10000 are taken"):
+        with pytest.raises(px.InvalidDocument, match="has 10001 bytes; at most 10000 are accepted"):
             client.execute("d", "double", large, shared=True)
         assert client.execute("d", "double", large[100:], shared=True) == 2
 
@@ -230,13 +230,13 @@ def test_a_pool_that_breaks_ends_the_server(serve):
                 client.execute("d", "double", 1)
     status, errors = process.end(None)
     assert status == 1
-    assert errors == "pexec: error: the pool is broken: its workers die one after another\n"
+    assert errors == "pexec: error: the pool is broken: its workers keep dying\n"
 
 
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
-        (["--listen", "0.0.0.0:0"], 2, "0.0.0.0 is not of this machine alone: a token, a certificate and its key are"),
+        (["--listen", "0.0.0.0:0"], 2, "0.0.0.0 is reachable from other machines: give a token, a certificate and its key"),
         (["--listen", "nonsense"], 2, "an address is host:port or unix:path; got 'nonsense'"),
         (["--listen", "127.0.0.1:99999"], 2, "an address is host:port"),
         (["--tls-cert", "/dev/null"], 2, "a certificate needs its key"),

@@ -19,8 +19,8 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.service import Client, ServiceError
-from parallel_exec.service._protocol import messages
-from parallel_exec.service._protocol.shm import SCHEME, Arena, Arenas, document_at, open_arena
+from parallel_exec.service._protocol import schema
+from parallel_exec.service._protocol.payloads import SCHEME, Arena, Arenas, document_at, open_arena
 
 SECRET = bytes(range(16))
 HEX = SECRET.hex()
@@ -87,13 +87,13 @@ def refused(given: str, text: str, most: int = 1000) -> None:
 
 
 def test_memory_that_is_refused(memory):
-    refused(handle(memory), "not sealed against being cut short")
+    refused(handle(memory), "not sealed against truncation")
     seal(memory)
     refused(handle(memory, "0" * 32), "not the shared memory of whoever sent this")
     refused(handle(memory, pid=2**31), "cannot be opened: No such file")
     refused(handle(987654321), "cannot be opened: No such file")
     os.ftruncate(memory, 64 + 1001)
-    refused(handle(memory), "has 1065 bytes; 16 to 1064 are taken")
+    refused(handle(memory), "has 1065 bytes; 16 to 1064 are accepted")
     if os.geteuid() == 0:
         os.fchown(memory, 12345, 12345)
         refused(handle(memory), "must belong to the server's user")
@@ -104,10 +104,10 @@ def test_what_is_no_memory_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, flags in (("file", os.O_RDONLY), ("pipe", os.O_RDWR), (".", os.O_RDONLY)):
         fd = os.open(tmp_path / path, flags)
-        refused(handle(fd), "is no memory")
+        refused(handle(fd), "does not name memory")
         os.close(fd)
     with open("/dev/zero", "rb") as device:
-        refused(handle(device.fileno()), "is no memory")
+        refused(handle(device.fileno()), "does not name memory")
     empty = os.memfd_create("test", os.MFD_ALLOW_SEALING)
     seal(empty)
     refused(handle(empty), "has 0 bytes")
@@ -122,7 +122,7 @@ def test_huge_pages_are_refused():
         pytest.skip(f"no memory of huge pages: {error}")
     os.ftruncate(fd, 1 << 30)
     seal(fd)
-    refused(handle(fd), "not of ordinary pages", most=1 << 30)
+    refused(handle(fd), "does not use ordinary pages", most=1 << 30)
     os.close(fd)
 
 
@@ -178,11 +178,11 @@ def test_an_arena_holds_what_was_not_freed():
 def ask(client: Client, opened: dict[str, Any], requests: Iterable[dict[str, Any]]) -> list[Any]:
     """Send requests as they are, and return the responses."""
     call = client._channel.stream_stream(
-        f"/{messages.SERVICE}/ExecuteStream",
-        messages.StreamRequest.SerializeToString,
-        messages.StreamResponse.FromString,
+        f"/{schema.SERVICE}/ExecuteStream",
+        schema.StreamRequest.SerializeToString,
+        schema.StreamResponse.FromString,
     )
-    return list(call(messages.StreamRequest(**request) for request in itertools.chain([{"open": opened}], requests)))
+    return list(call(schema.StreamRequest(**request) for request in itertools.chain([{"open": opened}], requests)))
 
 
 @pytest.fixture
@@ -195,15 +195,15 @@ def echo(client: Client) -> Iterator[dict[str, str]]:
 def test_a_server_refuses_them_too_and_goes_on(client, echo, memory):
     shared = {"offset": 16, "length": 9}
     with pytest.raises(px.InvalidDocument, match="a handle is"):
-        client._execute(echo, messages.Document(shared=shared), "shm://x")
+        client._execute(echo, schema.Document(shared=shared), "shm://x")
     with pytest.raises(px.InvalidDocument, match="not sealed"):
-        client._execute(echo, messages.Document(shared=shared), handle(memory))
+        client._execute(echo, schema.Document(shared=shared), handle(memory))
     with pytest.raises(px.InvalidDocument, match="the call names none"):
-        client._execute(echo, messages.Document(shared=shared))
+        client._execute(echo, schema.Document(shared=shared))
     seal(memory)
     with pytest.raises(px.InvalidDocument, match="at most"):
-        client._execute(echo, messages.Document(shared={"length": 1 << 62}), handle(memory))
-    assert client._execute(echo, messages.Document(shared=shared), handle(memory)).result == b"[1,2,3]"
+        client._execute(echo, schema.Document(shared={"length": 1 << 62}), handle(memory))
+    assert client._execute(echo, schema.Document(shared=shared), handle(memory)).result == b"[1,2,3]"
     assert client.execute("shm", "f", 5, shared=True) == 5
 
 
