@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from functools import partial
@@ -252,7 +252,7 @@ class Client:
         limits: Limits | None = None,
         window: int = 256,
         shared: bool = False,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         """Run a function on every document of an iterable and yield the results, lazily.
 
         A separate thread draws the documents, at most `window` of them ahead of the results that have been taken, so
@@ -348,7 +348,7 @@ def _run_stream(
     arenas: Arenas | None,
     raises: bool,
     value: Callable[[bytes], Any],
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Begin a stream and yield its results as they come.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-def test_the_compiled_protocol_is_what_its_source_says():
+def test_the_compiled_protocol_is_what_its_source_says() -> None:
     pytest.importorskip("grpc_tools", reason="pip install grpcio-tools")
     subprocess.run([sys.executable, str(ROOT / "scripts" / "make_protocol.py"), "--check"], check=True)
 
 
-def test_requests_are_read_as_protobuf_reads_them():
+def test_requests_are_read_as_protobuf_reads_them() -> None:
     """Also those that are none, or longer than they say."""
     schema = pytest.importorskip("parallel_exec.service._protocol.schema")
     from google.protobuf.message import DecodeError
@@ -52,7 +52,7 @@ def test_requests_are_read_as_protobuf_reads_them():
     assert broken > 100 and fast > 100
 
 
-def test_the_package_imports_nothing_of_the_service():
+def test_the_package_imports_nothing_of_the_service() -> None:
     code = (
         "import sys, parallel_exec, parallel_exec.pool, parallel_exec.cli.main;"
         "print([name for name in ('grpc', 'google.protobuf', 'redis', 'parallel_exec.service') if name in sys.modules])"
@@ -73,7 +73,7 @@ def test_the_package_imports_nothing_of_the_service():
         ),
     ],
 )
-def test_a_missing_extra_is_named(module, arguments, extra):
+def test_a_missing_extra_is_named(module: str, arguments: Sequence[str], extra: str) -> None:
     code = (
         f"import sys; sys.modules[{module!r}] = None; from parallel_exec.cli.main import dispatch;"
         "sys.exit(dispatch(sys.argv[1:]))"
