@@ -118,9 +118,10 @@ class RedisQueue:
         """
         try:
             await self._make_group()
-        except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            raise QueueError(f"cannot reach Redis: {_reason(error)}") from None
         except RedisError as error:
+            await self._redis.aclose()
+            if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError):
+                raise QueueError(f"cannot reach Redis: {_reason(error)}") from None
             raise QueueError(f"Redis rejects the group {self.group!r}: {error}") from None
 
     async def read(self, count: int) -> list[Delivered]:
