@@ -78,14 +78,13 @@ class Servicer:
             "Execute": (self.execute, schema.ExecuteRequest),
             "Stats": (self.stats, schema.StatsRequest),
         }
-        serialize = _serialize
         handlers = {
-            name: grpc.unary_unary_rpc_method_handler(self._reporting(method), request.FromString, serialize)
+            name: grpc.unary_unary_rpc_method_handler(partial(self._report, method), request.FromString, _serialize)
             for name, (method, request) in requests.items()
         }
         # It is given its first request, as the other methods are, and reads the rest itself.
         handlers["ExecuteStream"] = grpc.unary_stream_rpc_method_handler(
-            self._reporting(self.execute_stream), parse_request, serialize
+            partial(self._report, self.execute_stream), parse_request, _serialize
         )
         return grpc.method_handlers_generic_handler(schema.SERVICE, handlers)
 
@@ -141,9 +140,6 @@ class Servicer:
             yield
         finally:
             self._calls -= 1
-
-    def _reporting(self, method: Method) -> Method:
-        return partial(self._report, method)
 
     async def _report(self, method: Method, request: Any, context: Context) -> Any:
         """Run a method; an error becomes the status of its call."""
