@@ -1,4 +1,4 @@
-"""Callers that say nothing, read nothing or talk nonsense: others are served, and what they held is given back."""
+"""Callers that send nothing, read nothing or send nonsense: others are served, and what they used is given back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 class Silence:
-    """Requests of which, after the first ones, no more come."""
+    """Requests that stop coming after the first ones."""
 
     def __init__(self, *first: bytes) -> None:
         self._first = first
@@ -68,7 +68,7 @@ def opened(function: str = "double", **more: Any) -> bytes:
 
 
 @pytest.mark.parametrize("method", [STREAM, EXECUTE, CHECK, WATCH, REFLECTION])
-def test_who_holds_a_connection_full_holds_nobody_else_up(serve: Serve, silence: MakeSilence, method: str) -> None:
+def test_a_client_that_fills_its_connection_blocks_nobody_else(serve: Serve, silence: MakeSilence, method: str) -> None:
     _, address = serve("--max-calls", "8")
     with Client(address, timeout_s=60) as client, connect(address) as full, connect(address) as other:
         client.deploy("d", PLUGIN)
@@ -83,7 +83,7 @@ def test_who_holds_a_connection_full_holds_nobody_else_up(serve: Serve, silence:
         assert len(held) == 20  # until here
 
 
-def test_with_all_places_taken_the_rest_is_still_answered(serve: Serve, silence: MakeSilence) -> None:
+def test_with_all_places_taken_other_calls_are_still_answered(serve: Serve, silence: MakeSilence) -> None:
     _, address = serve("--max-calls", "2")
     with Client(address, timeout_s=60) as client, connect(address) as other:
         client.deploy("d", PLUGIN)
@@ -133,7 +133,7 @@ def test_a_stream_whose_results_nobody_reads_ends(serve: Serve) -> None:
 
 @pytest.mark.parametrize("content", [b"\xff\xff", b"\x12\xff\xff\xff\xff\x0f"])
 @pytest.mark.parametrize("method", [STREAM, EXECUTE, CHECK, f"/{schema.SERVICE}/Deploy"])
-def test_what_is_no_request_is_said_to_be_none(address: str, method: str, content: bytes) -> None:
+def test_a_malformed_request_is_refused_as_such(address: str, method: str, content: bytes) -> None:
     with connect(address) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             list(channel.stream_stream(method)(iter([content])))
@@ -142,14 +142,14 @@ def test_what_is_no_request_is_said_to_be_none(address: str, method: str, conten
             list(channel.stream_stream(method)(iter([])))
 
 
-def test_no_request_in_the_middle_of_a_stream(client: Client) -> None:
+def test_a_malformed_request_in_the_middle_of_a_stream(client: Client) -> None:
     client.deploy("d", PLUGIN)
     with connect(client.address) as channel, pytest.raises(grpc.RpcError, match="the request is malformed"):
         list(channel.stream_stream(STREAM)(iter([opened(documents=[b"1"]), b"\xff\xff"])))
     client.undeploy("d")
 
 
-def test_who_waits_or_watches_does_not_hold_up_the_end(serve: Serve, silence: MakeSilence) -> None:
+def test_clients_that_wait_or_watch_do_not_delay_the_stop(serve: Serve, silence: MakeSilence) -> None:
     process, address = serve("--grace", "300")
     with connect(address) as channel:
         watched = channel.stream_stream(WATCH)(iter(silence(b"")))
@@ -160,7 +160,7 @@ def test_who_waits_or_watches_does_not_hold_up_the_end(serve: Serve, silence: Ma
         assert waiting.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_watcher_that_takes_no_byte_does_not_hold_up_the_end(serve: Serve) -> None:
+def test_a_watcher_that_takes_no_byte_does_not_delay_the_stop(serve: Serve) -> None:
     """HTTP/2 by hand: a window of no bytes, and Health.Watch."""
     process, address = serve("--grace", "0.1")
 
@@ -186,7 +186,7 @@ def test_a_watcher_that_takes_no_byte_does_not_hold_up_the_end(serve: Serve) -> 
         assert process.end(signal.SIGTERM) == (0, "")
 
 
-def test_what_failed_calls_held_is_given_back(serve: Serve) -> None:
+def test_what_failed_calls_used_is_given_back(serve: Serve) -> None:
     process, address = serve()
 
     def arenas() -> int:
@@ -227,6 +227,6 @@ def test_what_failed_calls_held_is_given_back(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\0", "a\x1b[31m", "a\u202eb"])
-def test_names_that_are_none(client: Client, name: str) -> None:
+def test_names_that_are_refused(client: Client, name: str) -> None:
     with pytest.raises(ServiceError, match="1 to 200 characters, all of them printable"):
         client.deploy(name, PLUGIN)

@@ -1,4 +1,4 @@
-"""Deploying, listing, swapping, executing: one call each, and the errors that come back."""
+"""Deploying, listing, swapping, executing: single calls, and the errors that come back."""
 
 from __future__ import annotations
 

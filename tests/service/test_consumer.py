@@ -74,7 +74,7 @@ def test_every_entry_gets_its_result(consume: Start, redis_server: TestedRedis) 
     assert redis.xlen("out") == 400
 
 
-def test_what_a_plugin_throws_and_what_is_no_document_are_results(consume: Start, redis_server: TestedRedis) -> None:
+def test_errors_of_plugins_and_malformed_documents_are_results(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     consume()
     thrown, *_ = put(redis, [{"bad": "luck"}])

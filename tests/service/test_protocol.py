@@ -20,7 +20,7 @@ def test_the_compiled_protocol_is_what_its_source_says() -> None:
 
 
 def test_requests_are_read_as_protobuf_reads_them() -> None:
-    """Also those that are none, or longer than they say."""
+    """Including malformed ones, and ones that are shorter than they claim."""
     schema = pytest.importorskip("parallel_exec.service._protocol.schema")
     from google.protobuf.message import DecodeError
 

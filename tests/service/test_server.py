@@ -1,4 +1,4 @@
-"""The server as a process: how it ends, whom it answers, what it refuses."""
+"""The server as a process: how it stops, whom it answers, what it refuses."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_token(serve: Serve, tmp_path: Path) -> None:
         assert health(channel) == SERVING
 
 
-def test_who_has_no_token_holds_no_place(serve: Serve, tmp_path: Path) -> None:
+def test_callers_without_the_token_occupy_no_place(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     _, address = serve("--token-file", str(tmp_path / "token"), "--max-calls", "4")
     never = threading.Event()

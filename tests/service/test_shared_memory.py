@@ -77,7 +77,7 @@ def test_what_is_read(memory: int) -> None:
         "shm://\u0661/2/" + HEX,
     ],
 )
-def test_handles_that_are_none(given: str) -> None:
+def test_malformed_handles(given: str) -> None:
     with pytest.raises(px.InvalidDocument, match=r"a handle is shm://PID/FD/SECRET"):
         open_arena(given)
 
@@ -113,7 +113,7 @@ def test_memory_that_is_refused(memory: int) -> None:
         refused(handle(memory), "must belong to the server's user")
 
 
-def test_what_is_no_memory_is_refused(tmp_path: Path) -> None:
+def test_only_memory_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(SECRET + b"[1]")
     os.mkfifo(tmp_path / "pipe")
     for path, flags in (("file", os.O_RDONLY), ("pipe", os.O_RDWR), (".", os.O_RDONLY)):
@@ -129,7 +129,7 @@ def test_what_is_no_memory_is_refused(tmp_path: Path) -> None:
 
 
 def test_huge_pages_are_refused() -> None:
-    """There may be none when they are touched, which kills."""
+    """They may have run out when one is first touched, which kills the process."""
     try:
         fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
     except OSError as error:
@@ -163,7 +163,7 @@ def test_an_arena_cannot_be_cut_short() -> None:
 
 
 def test_an_arena_holds_what_was_not_freed() -> None:
-    """Against a model: bytes that are still there are never written over."""
+    """Against a model: bytes that have not been freed are never overwritten."""
     chance = random.Random(1)
     with Arena(4096) as arena:
         view = open_arena(arena.handle)
@@ -261,7 +261,7 @@ def test_places_in_a_stream(client: Client, echo: dict[str, str], memory: int) -
 
 
 def test_memory_that_its_owner_changes_and_empties_harms_nobody(client: Client, echo: dict[str, str]) -> None:
-    """While the server reads it. Its pages can be given back, and are zeros then; that is no SIGBUS."""
+    """While the server reads it. Pages that are given back read as zeros; that is no SIGBUS."""
     size, count = 1 << 20, 1000
     fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)

@@ -143,7 +143,7 @@ def test_a_swap_in_the_middle(client: Client) -> None:
     client.undeploy("swapped")
 
 
-def test_a_client_that_does_not_read_holds_only_itself_up(serve: Serve) -> None:
+def test_a_client_that_does_not_read_blocks_only_itself(serve: Serve) -> None:
     """Some 200 MB of results: the server keeps few of them, and answers others meanwhile."""
     psutil = pytest.importorskip("psutil")
     process, address = serve()
