@@ -1,7 +1,7 @@
 """Compile the service's protocol: parallel_exec/service/_protocol/service.proto into service.binpb beside it.
 
-Not generated Python: that demands a protobuf as new as its generator and is refused by the majors after the next, while
-all of them read a serialised FileDescriptorSet. `--check` only says whether service.binpb is up to date. Needs
+Not into Python: generated code needs a protobuf at least as new as its generator, and later major versions reject it,
+while all of them read a serialised FileDescriptorSet. `--check` only checks that service.binpb is up to date. Needs
 grpcio-tools (the extra `test`).
 """
 
@@ -13,7 +13,8 @@ from importlib import resources
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = "parallel_exec/service/_protocol/service.proto"  # with folders: the name must be nobody else's in a process
+# With folders: protobuf demands that a file's name is unique in a process.
+SOURCE = "parallel_exec/service/_protocol/service.proto"
 TARGET = ROOT / "parallel_exec" / "service" / "_protocol" / "service.binpb"
 
 
@@ -24,14 +25,14 @@ def compile_protocol() -> bytes:
         out = Path(folder) / "out"
         shipped = resources.files("grpc_tools") / "_proto"
         if protoc.main(["protoc", f"-I{ROOT}", f"-I{shipped}", f"--descriptor_set_out={out}", SOURCE]):
-            sys.exit("make_protocol: service.proto does not compile, the reason stands above")
+            sys.exit("make_protocol: service.proto does not compile; the reason is above")
         return out.read_bytes()
 
 
 def is_up_to_date() -> bool:
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-    # Not the bytes: the order of fields is each compiler's own.
+    # Not the bytes: compilers order fields differently.
     compiled = FileDescriptorSet.FromString(compile_protocol())
     return TARGET.exists() and FileDescriptorSet.FromString(TARGET.read_bytes()) == compiled
 

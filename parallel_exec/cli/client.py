@@ -58,7 +58,7 @@ def deploy(
     tls_ca: CertificateOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Deploy a plugin under a name that is free."""
+    """Deploy a plugin under a free name; if the name has this very plugin already, nothing changes."""
     loaded = load_plugin(plugin)
     with _connect(server, token_file, tls_ca) as connection:
         _show([connection.deploy(name, loaded)])

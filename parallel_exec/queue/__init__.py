@@ -1,1 +1,1 @@
-"""Redis streams as a queue of documents: each entry gets one result."""
+"""Redis streams as a queue of documents, each of which gets one result. Needs the extra ``redis``."""

@@ -4,11 +4,11 @@
 
     stream ──► read (as far as there is room) ──► job ──► ended ──► settle: result added, entry acknowledged
                     ▲                              │
-    of dead consumers, and what a dying worker lost ──► delivered too often: into the dead-letter stream
+    of dead consumers, or lost by a dying worker ──► delivered too often: into the dead-letter stream
 
-What ends in which way: a plugin's error, a document that is none and a limit that is exceeded are results, too. An
-entry whose worker died is delivered again, as is what a consumer leaves that is killed. So an entry may be run twice,
-but it gets one result, which carries its id; two only if Redis itself forgets what it had acknowledged.
+An error of a plugin, an invalid document and an exceeded limit are results too. An entry is delivered again if its
+worker died or its consumer was killed. So an entry may be run twice, but it gets one result, which carries its id; two
+only if Redis itself forgets what it has acknowledged.
 """
 
 from __future__ import annotations
@@ -24,19 +24,21 @@ from typing import Any
 from parallel_exec.errors import JSError, WorkerCrashed
 from parallel_exec.queue.redis_streams import Delivered, RedisQueue
 
-# Entries in one settle, and most that are claimed at a time.
+# The most entries that are settled, and that are claimed, at a time.
 BATCH = 64
-# Bytes of results in one settle, unless a single one is larger: Redis closes a connection that sends 1 GiB at once.
+# The most bytes of results in one settle, unless a single one is larger: Redis closes a connection that sends 1 GiB.
 BATCH_BYTES = 16 << 20
-# Bytes of documents, as large as the last ones, beyond which no more are read.
+# No more is read if documents as large as the last ones would take more bytes than this.
 HELD_BYTES = 64 << 20
-# Fields of an entry that go into the dead-letter stream: Redis's scripts can pass on 8,000 values at a time.
+# The most fields that go into the dead-letter stream: a Redis script can pass on 8,000 values at a time.
 MOST_FIELDS = 1000
-# What a job's future says when it is to be run again without having been delivered: its server is away.
+# The code of an error after which a job is run again, without counting as a delivery: its server is unavailable.
 _AGAIN = "UNAVAILABLE"
 _AGAIN_S = 0.5
-# And what when no document would do better: the consumer ends, and entries stay as they are.
+# The codes of errors that every document would get: the consumer ends, and the entries stay pending.
 _REFUSALS = {"UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "UNIMPLEMENTED"}
+_LEAST_CLAIM_S = 0.1
+_MOST_S = 1e6
 
 Submit = Callable[[bytes], "Future[bytes]"]
 
@@ -47,12 +49,12 @@ class ConsumerOptions:
 
     Attributes:
         results: the stream that results are added to.
-        dead: the stream that entries are added to that were delivered too often.
-        field: the field of an entry that has the document.
-        in_flight: most entries that have been read and not settled.
+        dead: the stream for entries that were delivered too often.
+        field: the field of an entry that holds the document.
+        in_flight: the most entries that have been read and not settled.
         deliveries: how often an entry is delivered at most.
-        claim_after_s: seconds after which entries are taken from a consumer that does not look after them.
-        grace_s: seconds that what runs is given to end when the consumer stops.
+        claim_after_s: seconds after which entries are taken from a consumer that no longer refreshes them.
+        grace_s: seconds that running jobs are given to end when the consumer stops.
 
     Raises:
         ValueError: a number is out of its range.
@@ -70,9 +72,9 @@ class ConsumerOptions:
         for name in ("in_flight", "deliveries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        if not 0.1 <= self.claim_after_s < 1e6:
-            raise ValueError(f"claim_after_s must be at least 0.1; got {self.claim_after_s}")
-        if not 0 <= self.grace_s < 1e6:
+        if not _LEAST_CLAIM_S <= self.claim_after_s < _MOST_S:
+            raise ValueError(f"claim_after_s must be at least {_LEAST_CLAIM_S}; got {self.claim_after_s}")
+        if not 0 <= self.grace_s < _MOST_S:
             raise ValueError(f"grace_s must not be negative; got {self.grace_s}")
 
 
@@ -81,8 +83,8 @@ class Counts:
     """What a consumer has done.
 
     Attributes:
-        results: entries that got a result; errors included.
-        errors: of those, how many are errors.
+        results: entries that got a result, errors included.
+        errors: how many of those results are errors.
         dead: entries that went into the dead-letter stream.
     """
 
@@ -95,9 +97,9 @@ class Consumer:
     """Runs entries of a queue until it is told to stop.
 
     Args:
-        queue: where they come from; open. It is closed when `run` returns.
-        submit: begins a job on a document, and returns the future of its result as bytes.
-        options: how.
+        queue: where they come from; open. `run` closes it.
+        submit: starts a job on a document, and returns the future of its result as bytes.
+        options: how to consume.
 
     Attributes:
         counts: what has been done.
@@ -113,18 +115,20 @@ class Consumer:
         self._ended: deque[tuple[bytes, Mapping[str, Any]]] = deque()
         self._again: list[bytes] = []  # their worker died
         self._too_often: deque[tuple[bytes, Mapping[str, Any]]] = deque()
-        self._something = asyncio.Event()  # to settle
+        self._something = asyncio.Event()  # there is something to settle
         self._room = asyncio.Event()
-        self._lost = asyncio.Event()  # by a worker's death
+        self._lost = asyncio.Event()  # a worker died
         self._stopping = False
-        self._size = HELD_BYTES // 4  # of a document: the largest of the last ones; at first, four are read
-        self._refused: asyncio.Future[None] = self._loop.create_future()  # by the server, whatever the document
+        self._size = HELD_BYTES // 4  # of the largest of the last documents; at first, four are read
+        self._refused: asyncio.Future[None] = self._loop.create_future()  # fails if the server refuses every document
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Consume until an event is set; then finish what runs, as far as `grace_s` allows. The rest stays pending.
+        """Consume until an event is set; then let running jobs end, for up to `grace_s`. The rest stays pending.
 
         Raises:
-            QueueError: Redis refuses. WorkerCrashed: the pool is broken. ServiceError: the server refuses every call.
+            QueueError: Redis rejects a command.
+            WorkerCrashed: the pool is broken.
+            ServiceError: the server refuses every call.
         """
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(each()) for each in (self._read, self._claim, self._retry, self._settle)
@@ -155,7 +159,8 @@ class Consumer:
         losses = -1
         while not self._stopping:
             if losses != self._queue.losses:
-                # A reply that got lost with the connection may have brought entries, and so may an earlier life.
+                # A reply that was lost with the connection may have delivered entries, and so may an earlier run of a
+                # consumer of this name.
                 losses = self._queue.losses
                 await self._take_up_mine()
             room = self._free()
@@ -167,10 +172,10 @@ class Consumer:
                 self._begin(entry)
 
     def _free(self) -> int:
-        """How many entries may be read."""
+        """Return how many entries may be read."""
         held = len(self._jobs)
         likely = HELD_BYTES // max(1, self._size)
-        # One at least: what is held is settled sooner or later.
+        # At least one if nothing is held: otherwise something will be settled and make room.
         return min(self._options.in_flight - held, max(likely - held, not held), BATCH)
 
     async def _take_up_mine(self) -> None:
@@ -180,7 +185,7 @@ class Consumer:
                 self._begin(entry)
 
     async def _claim(self) -> None:
-        """Look after the entries in flight, and take those that nobody looks after."""
+        """Refresh the entries in flight, and take those that nobody refreshes."""
         while not self._stopping:
             if self._jobs:
                 await self._queue.refresh(list(self._jobs))
@@ -191,7 +196,7 @@ class Consumer:
             await asyncio.sleep(self._options.claim_after_s / 4)
 
     async def _retry(self) -> None:
-        """Take what a dying worker lost once more, which counts as a delivery."""
+        """Take the entries that a dying worker lost once more, which counts as a delivery."""
         while True:
             await self._lost.wait()
             self._lost.clear()
@@ -239,7 +244,7 @@ class Consumer:
         elif error is None:
             self._end(ident, {"entry": ident, "status": "ok", "result": future.result()})
         else:
-            self._end(ident, {"entry": ident, "status": "error", **_told(error)})
+            self._end(ident, {"entry": ident, "status": "error", **_describe(error)})
 
     def _end(self, ident: bytes, fields: Mapping[str, Any]) -> None:
         self._ended.append((ident, fields))
@@ -252,7 +257,7 @@ class Consumer:
                 await self._something.wait()
                 continue
             for waiting, to in ((self._ended, self._options.results), (self._too_often, self._options.dead)):
-                batch = _first(waiting)
+                batch = _next_batch(waiting)
                 if not batch:
                     continue
                 settled = await self._queue.settle(batch, to)
@@ -266,8 +271,8 @@ class Consumer:
                 self._room.set()
 
 
-def _first(waiting: deque[tuple[bytes, Mapping[str, Any]]]) -> list[tuple[bytes, Mapping[str, Any]]]:
-    """Take as many entries as are settled at once."""
+def _next_batch(waiting: deque[tuple[bytes, Mapping[str, Any]]]) -> list[tuple[bytes, Mapping[str, Any]]]:
+    """Take as many entries as may be settled at once."""
     batch: list[tuple[bytes, Mapping[str, Any]]] = []
     size = 0
     while waiting and len(batch) < BATCH:
@@ -278,7 +283,7 @@ def _first(waiting: deque[tuple[bytes, Mapping[str, Any]]]) -> list[tuple[bytes,
     return batch
 
 
-def _told(error: BaseException) -> dict[str, str]:
+def _describe(error: BaseException) -> dict[str, str]:
     told = {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, JSError):
         told |= {"js_name": error.name, "js_message": error.message, "js_stack": error.js_stack}

@@ -1,27 +1,27 @@
-"""Plugins as a service: a gRPC server over a pool (`serve`), its client, and Redis streams as a queue (`consumer.py`).
+"""Plugins as a service: a gRPC server over a pool, and its client.
 
-Needs the extra ``pip install 'parallel_exec[service]'``, and `consumer.py` the extra ``redis``.
+Needs the extra: ``pip install 'parallel_exec[service]'``.
 """
 
 import os
 from typing import TYPE_CHECKING, Any
 
-# gRPC's C core writes to stderr by itself what every call raises anyway; a user who looks for more sets the variable.
+# gRPC's C core also prints to stderr what every call raises anyway; a user who wants that sets the variable.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 if TYPE_CHECKING:
-    from parallel_exec.service._client.client import Client
-    from parallel_exec.service._protocol.failures import ServiceError
+    from parallel_exec.service._client import Client
+    from parallel_exec.service._protocol.statuses import ServiceError
     from parallel_exec.service._protocol.values import Deployed, Result, ServiceStats
     from parallel_exec.service._server.server import Server, ServerOptions
 
 _HOMES = {
-    "Client": "_client.client",
+    "Client": "_client",
     "Deployed": "_protocol.values",
     "Result": "_protocol.values",
     "Server": "_server.server",
     "ServerOptions": "_server.server",
-    "ServiceError": "_protocol.failures",
+    "ServiceError": "_protocol.statuses",
     "ServiceStats": "_protocol.values",
 }
 
@@ -29,7 +29,7 @@ __all__ = ["Client", "Deployed", "Result", "Server", "ServerOptions", "ServiceEr
 
 
 def __getattr__(name: str) -> Any:
-    # Each on first use: a consumer of Redis needs no gRPC, and the reverse.
+    # On first use, so that a missing extra is named, and a client does not import the server.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -1,12 +1,12 @@
-"""Callers that say nothing, read nothing or talk nonsense: others are served, and what they held is given back."""
+"""Callers that send nothing, read nothing or send nonsense: others are served, and what they used is given back."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,18 +15,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import parallel_exec as px
 from parallel_exec.service import Client, ServiceError
-from parallel_exec.service._protocol import messages
+from parallel_exec.service._protocol import schema
+from tests.service.programs import Serve
 
 PLUGIN = px.Plugin("const double = x => 2 * x; const long = x => 'x'.repeat(1e6); function spin() { for (;;) ; }")
-STREAM = f"/{messages.SERVICE}/ExecuteStream"
-EXECUTE = f"/{messages.SERVICE}/Execute"
+STREAM = f"/{schema.SERVICE}/ExecuteStream"
+EXECUTE = f"/{schema.SERVICE}/Execute"
 CHECK = "/grpc.health.v1.Health/Check"
 WATCH = "/grpc.health.v1.Health/Watch"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 class Silence:
-    """Requests of which, after the first ones, no more come."""
+    """Requests that stop coming after the first ones."""
 
     def __init__(self, *first: bytes) -> None:
         self._first = first
@@ -40,8 +41,11 @@ class Silence:
         self._never.set()
 
 
+MakeSilence = Callable[..., Silence]
+
+
 @pytest.fixture
-def silence() -> Iterator[Any]:
+def silence() -> Iterator[MakeSilence]:
     made: list[Silence] = []
 
     def make(*first: bytes) -> Silence:
@@ -59,12 +63,12 @@ def connect(address: str) -> grpc.Channel:
 
 def opened(function: str = "double", **more: Any) -> bytes:
     call = {"deployment": "d", "function": function}
-    content: bytes = messages.StreamRequest(open={"call": call}, **more).SerializeToString()
+    content: bytes = schema.StreamRequest(open={"call": call}, **more).SerializeToString()
     return content
 
 
 @pytest.mark.parametrize("method", [STREAM, EXECUTE, CHECK, WATCH, REFLECTION])
-def test_who_holds_a_connection_full_holds_nobody_else_up(serve, silence, method):
+def test_a_client_that_fills_its_connection_blocks_nobody_else(serve: Serve, silence: MakeSilence, method: str) -> None:
     _, address = serve("--max-calls", "8")
     with Client(address, timeout_s=60) as client, connect(address) as full, connect(address) as other:
         client.deploy("d", PLUGIN)
@@ -79,14 +83,14 @@ def test_who_holds_a_connection_full_holds_nobody_else_up(serve, silence, method
         assert len(held) == 20  # until here
 
 
-def test_with_all_places_taken_the_rest_is_still_answered(serve, silence):
+def test_with_all_places_taken_other_calls_are_still_answered(serve: Serve, silence: MakeSilence) -> None:
     _, address = serve("--max-calls", "2")
     with Client(address, timeout_s=60) as client, connect(address) as other:
         client.deploy("d", PLUGIN)
         held = [other.stream_stream(STREAM)(iter(silence(opened(documents=[b"1"])))) for _ in range(2)]
         for call in held:
             next(call)
-        with pytest.raises(ServiceError, match="the server has 2 calls, the most there may be") as refused:
+        with pytest.raises(ServiceError, match="the server already has 2 calls, the most it accepts") as refused:
             client.execute("d", "double", 1)
         assert refused.value.code == "UNAVAILABLE"
         assert client.stats().calls == 2 and len(client.list()) == 1
@@ -101,7 +105,9 @@ def test_with_all_places_taken_the_rest_is_still_answered(serve, silence):
     ("first", "says"),
     [((), "no request has come for 0.2 s"), ((opened(documents=[b"1"]),), "nothing has come, and no outcome has been")],
 )
-def test_a_stream_on_which_nothing_happens_ends(serve, silence, first, says):
+def test_a_stream_on_which_nothing_happens_ends(
+    serve: Serve, silence: MakeSilence, first: tuple[bytes, ...], says: str
+) -> None:
     _, address = serve("--idle-limit", "0.2")
     with Client(address) as client, connect(address) as other:
         client.deploy("d", PLUGIN)
@@ -113,7 +119,7 @@ def test_a_stream_on_which_nothing_happens_ends(serve, silence, first, says):
             list(client.stream("d", "spin", [1], limits=px.Limits(time_s=1)))
 
 
-def test_a_stream_whose_results_nobody_reads_ends(serve):
+def test_a_stream_whose_results_nobody_reads_ends(serve: Serve) -> None:
     _, address = serve("--idle-limit", "0.2")
     with Client(address) as client, Client(address) as slow:
         client.deploy("d", PLUGIN)
@@ -126,8 +132,8 @@ def test_a_stream_whose_results_nobody_reads_ends(serve):
 
 
 @pytest.mark.parametrize("content", [b"\xff\xff", b"\x12\xff\xff\xff\xff\x0f"])
-@pytest.mark.parametrize("method", [STREAM, EXECUTE, CHECK, f"/{messages.SERVICE}/Deploy"])
-def test_what_is_no_request_is_said_to_be_none(address, method, content):
+@pytest.mark.parametrize("method", [STREAM, EXECUTE, CHECK, f"/{schema.SERVICE}/Deploy"])
+def test_a_malformed_request_is_refused_as_such(address: str, method: str, content: bytes) -> None:
     with connect(address) as channel:
         with pytest.raises(grpc.RpcError) as refused:
             list(channel.stream_stream(method)(iter([content])))
@@ -136,14 +142,14 @@ def test_what_is_no_request_is_said_to_be_none(address, method, content):
             list(channel.stream_stream(method)(iter([])))
 
 
-def test_no_request_in_the_middle_of_a_stream(client):
+def test_a_malformed_request_in_the_middle_of_a_stream(client: Client) -> None:
     client.deploy("d", PLUGIN)
-    with connect(client.address) as channel, pytest.raises(grpc.RpcError, match="the request is none"):
+    with connect(client.address) as channel, pytest.raises(grpc.RpcError, match="the request is malformed"):
         list(channel.stream_stream(STREAM)(iter([opened(documents=[b"1"]), b"\xff\xff"])))
     client.undeploy("d")
 
 
-def test_who_waits_or_watches_does_not_hold_up_the_end(serve, silence):
+def test_clients_that_wait_or_watch_do_not_delay_the_stop(serve: Serve, silence: MakeSilence) -> None:
     process, address = serve("--grace", "300")
     with connect(address) as channel:
         watched = channel.stream_stream(WATCH)(iter(silence(b"")))
@@ -154,7 +160,7 @@ def test_who_waits_or_watches_does_not_hold_up_the_end(serve, silence):
         assert waiting.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_a_watcher_that_takes_no_byte_does_not_hold_up_the_end(serve):
+def test_a_watcher_that_takes_no_byte_does_not_delay_the_stop(serve: Serve) -> None:
     """HTTP/2 by hand: a window of no bytes, and Health.Watch."""
     process, address = serve("--grace", "0.1")
 
@@ -180,13 +186,12 @@ def test_a_watcher_that_takes_no_byte_does_not_hold_up_the_end(serve):
         assert process.end(signal.SIGTERM) == (0, "")
 
 
-def test_what_failed_calls_held_is_given_back(serve):
+def test_what_failed_calls_used_is_given_back(serve: Serve) -> None:
     process, address = serve()
 
     def arenas() -> int:
-        folder = f"/proc/{process.popen.pid}/fd"
-        links = [os.path.join(folder, name) for name in os.listdir(folder)]
-        return sum("memfd:pexec" in os.readlink(link) for link in links if os.path.lexists(link))
+        links = list(Path(f"/proc/{process.popen.pid}/fd").iterdir())
+        return sum("memfd:pexec" in str(link.readlink()) for link in links if link.is_symlink())
 
     psutil = pytest.importorskip("psutil")
     server = psutil.Process(process.popen.pid)
@@ -222,6 +227,6 @@ def test_what_failed_calls_held_is_given_back(serve):
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, "a\nb", "\0", "a\x1b[31m", "a\u202eb"])
-def test_names_that_are_none(client, name):
+def test_names_that_are_refused(client: Client, name: str) -> None:
     with pytest.raises(ServiceError, match="1 to 200 characters, all of them printable"):
         client.deploy(name, PLUGIN)

@@ -1,14 +1,19 @@
-"""Deploying, listing, swapping, executing: one call each, and the errors that come back."""
+"""Deploying, listing, swapping, executing: single calls, and the errors that come back."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 
 import parallel_exec as px
-from parallel_exec.service import ServiceError
-from parallel_exec.service._protocol import messages
-from parallel_exec.service._protocol.failures import DETAILS_KEY
+from parallel_exec.service import Client, ServiceError
+from parallel_exec.service._protocol import schema
+from parallel_exec.service._protocol.statuses import DETAILS_KEY
+from tests.service.programs import Serve
 
 SOURCE = """
 function double(x) { return 2 * x }
@@ -24,15 +29,15 @@ PLUGIN = px.Plugin(SOURCE, name="tools.js")
 
 
 @pytest.fixture
-def name(client, request):
+def name(client: Client, request: pytest.FixtureRequest) -> Iterator[str]:
     """A deployment of this test's own."""
-    name = request.node.name
+    name: str = request.node.name
     client.deploy(name, PLUGIN)
     yield name
     client.undeploy(name)
 
 
-def test_a_deployment_from_first_to_last(client):
+def test_a_deployment_from_first_to_last(client: Client) -> None:
     first = client.deploy("life", px.Plugin("const f = x => [1, x]", name="one.js"))
     assert (first.name, first.version, first.plugin, first.functions) == ("life", 1, "one.js", ("f",))
     assert first in client.list()
@@ -51,9 +56,8 @@ def test_a_deployment_from_first_to_last(client):
     client.undeploy("life")
 
 
-def test_names_and_versions_that_are_refused(client, name):
+def test_names_and_versions_that_are_refused(client: Client, name: str) -> None:
     for call, code, text in (
-        (lambda: client.deploy(name, PLUGIN), "ALREADY_EXISTS", "is deployed already; swap it"),
         (lambda: client.deploy("", PLUGIN), "INVALID_ARGUMENT", "1 to 200 characters"),
         (lambda: client.swap("nobody", PLUGIN), "NOT_FOUND", "nothing is deployed as 'nobody'"),
         (lambda: client.swap(name, PLUGIN, expected_version=7), "FAILED_PRECONDITION", "version 1 of .* not version 7"),
@@ -67,7 +71,51 @@ def test_names_and_versions_that_are_refused(client, name):
     assert client.execute(name, "parseInt", "12") == 12  # built in, and callable as in a pool
 
 
-def test_a_plugin_that_cannot_be_loaded_changes_nothing(client, name):
+def test_the_same_plugin_again_is_a_success_that_changes_nothing(client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "again.js"
+    file.write_text("const f = x => 1")
+    first = client.deploy("again", px.Plugin.from_file(file))
+    assert client.deploy("again", px.Plugin.from_file(file)) == first
+    assert (first.version, client.execute("again", "f", 0)) == (1, 1)
+    client.swap("again", px.Plugin("const f = x => 2", name="again.js"))
+    with pytest.raises(ServiceError, match=r"'again' already has another plugin, again\.js, as version 2; use swap"):
+        client.deploy("again", px.Plugin.from_file(file))
+    third = client.swap("again", px.Plugin.from_file(file))
+    assert client.deploy("again", px.Plugin.from_file(file)) == third
+    assert third.version == 3
+    client.undeploy("again")
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        (px.Plugin("const f = x => 2", name="a.js"), r"another plugin, a\.js, as version 1; use swap to replace it"),
+        (px.Plugin("const f = x => 1", name="b.js"), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", eval=False), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", domain="d"), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", kind="script"), "another plugin"),
+        (px.Plugin("const f = x => 1", name="a.js", limits=px.Limits(time_s=1)), "this plugin with other limits"),
+        (px.Plugin("syntax error", name="a.js"), "another plugin"),
+    ],
+)
+def test_another_plugin_never_replaces_what_is_deployed(client: Client, other: px.Plugin, text: str) -> None:
+    there = client.deploy("kept", px.Plugin("const f = x => 1", name="a.js"))
+    with pytest.raises(ServiceError, match=text) as refused:
+        client.deploy("kept", other)
+    assert refused.value.code == "ALREADY_EXISTS"
+    assert (there in client.list(), client.execute("kept", "f", 0)) == (True, 1)
+    client.undeploy("kept")
+
+
+def test_many_that_deploy_the_same_at_once_get_one_version(client: Client) -> None:
+    slow = px.Plugin("let x = 0; for (let i = 0; i < 1e6; i++) x += i; const f = () => x")
+    with ThreadPoolExecutor(8) as threads:
+        deployed = list(threads.map(lambda _: client.deploy("at once", slow), range(8)))
+    assert {each.version for each in deployed} == {1}
+    client.undeploy("at once")
+
+
+def test_a_plugin_that_cannot_be_loaded_changes_nothing(client: Client, name: str) -> None:
     with pytest.raises(px.PluginError, match=r"broken\.js: ") as broken:
         client.swap(name, px.Plugin("function f( {", name="broken.js"))
     assert (broken.value.file, broken.value.line) == ("broken.js", 1)
@@ -81,7 +129,7 @@ def test_a_plugin_that_cannot_be_loaded_changes_nothing(client, name):
         client.execute(name, "double", 1, limits=px.Limits(seed=3))
 
 
-def test_documents_and_results(client, name):
+def test_documents_and_results(client: Client, name: str) -> None:
     assert client.execute(name, "double", b" 21 ") == 42
     assert client.execute(name, "double", 21, output="bytes") == b"42"
     assert client.execute(name, "bytes", b"\x01\x02", input="binary", output="bytes") == b"\x02\x03"
@@ -90,7 +138,7 @@ def test_documents_and_results(client, name):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_failure_is_the_same_error_as_in_a_pool(client, name, shared):
+def test_a_failure_is_the_same_error_as_in_a_pool(client: Client, name: str, *, shared: bool) -> None:
     with pytest.raises(px.JSError) as thrown:
         client.execute(name, "fail", {"a": 1}, shared=shared)
     error = thrown.value
@@ -113,7 +161,7 @@ def test_a_failure_is_the_same_error_as_in_a_pool(client, name, shared):
             client.execute(name, function, document, limits=limits, shared=shared)
 
 
-def test_texts_that_gRPC_could_not_carry(client, name):
+def test_texts_that_grpc_could_not_carry(client: Client, name: str) -> None:
     with pytest.raises(px.JSError) as half:
         client.execute(name, "odd", 0)
     assert half.value.message == "\ufffd half"
@@ -122,13 +170,13 @@ def test_texts_that_gRPC_could_not_carry(client, name):
     assert long.value.message.startswith("mmm") and 100 < len(long.value.message) < 1000
 
 
-def test_a_status_that_other_languages_read(address, client, name):
+def test_a_status_that_other_languages_read(address: str, client: Client, name: str) -> None:
     """google.rpc.Status in the trailing metadata, as the libraries for that expect it."""
     rpc_status = pytest.importorskip("google.rpc.status_pb2", reason="pip install googleapis-common-protos")
     with grpc.insecure_channel(address) as channel:
-        execute = channel.unary_unary(f"/{messages.SERVICE}/Execute", messages.ExecuteRequest.SerializeToString, None)
-        request = messages.ExecuteRequest(
-            call={"deployment": name, "function": "fail"}, document=messages.Document(content=b"1")
+        execute = channel.unary_unary(f"/{schema.SERVICE}/Execute", schema.ExecuteRequest.SerializeToString, None)
+        request = schema.ExecuteRequest(
+            call={"deployment": name, "function": "fail"}, document=schema.Document(content=b"1")
         )
         with pytest.raises(grpc.RpcError) as failed:
             execute(request)
@@ -136,19 +184,19 @@ def test_a_status_that_other_languages_read(address, client, name):
     assert failed.value.details() == "tools.js: fail(): RangeError: not 1 (at tools.js:3:50)"
     status = rpc_status.Status.FromString(dict(failed.value.trailing_metadata())[DETAILS_KEY])
     assert status.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
-    failure = messages.Failure()
+    failure = schema.Failure()
     assert status.details[0].Unpack(failure)
     assert (failure.error, failure.js_name, failure.js_message) == ("JSError", "RangeError", "not 1")
 
 
-def test_the_tightest_limits_win(client):
+def test_the_tightest_limits_win(client: Client) -> None:
     client.deploy("tight", px.Plugin(SOURCE, limits=px.Limits(time_s=0.1)))
     with pytest.raises(px.JobTimeout, match=r"0\.1"):
         client.execute("tight", "spin", 0, limits=px.Limits(time_s=50))
     client.undeploy("tight")
 
 
-def test_statistics(client, name):
+def test_statistics(client: Client, name: str) -> None:
     before = client.stats()
     client.execute(name, "double", 1)
     with pytest.raises(px.JSError):
@@ -161,9 +209,7 @@ def test_statistics(client, name):
     assert after.deployments >= 1
 
 
-def test_no_more_different_limits_than_a_pool_should_keep(serve):
-    from parallel_exec.service import Client
-
+def test_no_more_different_limits_than_a_pool_should_keep(serve: Serve) -> None:
     _, address = serve()
     with Client(address) as client:
         client.deploy("d", PLUGIN)
@@ -175,11 +221,12 @@ def test_no_more_different_limits_than_a_pool_should_keep(serve):
         assert refused.value.code == "RESOURCE_EXHAUSTED"
 
 
-def test_a_module(client):
+def test_a_module(client: Client) -> None:
     from tests.wasm.modules import GUEST, module
 
     wasm = px.WasmPlugin(module(GUEST), name="guest.wasm")
     assert client.deploy("wasm", wasm).functions == ()
+    assert client.deploy("wasm", wasm).version == 1
     for shared in (False, True):
         assert client.execute("wasm", "echo", {"a": [1, b"2"]}, input="msgpack", shared=shared) == {"a": [1, b"2"]}
         assert (

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from parallel_exec import Plugin
 from parallel_exec.cli.main import dispatch
+from parallel_exec.service import Client
+from tests.service.programs import Program, Serve, Start, TestedRedis
 
 PLUGIN = """
 function work(d) {
@@ -23,11 +26,11 @@ OPTIONS = ("--stream", "in", "--group", "g", "--results", "out", "--function", "
 
 
 @pytest.fixture
-def consume(start: Callable[..., Any], redis_server: Any, tmp_path: Path) -> Callable[..., Any]:
+def consume(start: Start, redis_server: TestedRedis, tmp_path: Path) -> Start:
     """Start a consumer and wait until it consumes."""
     (tmp_path / "work.js").write_text(PLUGIN)
 
-    def begin(*options: str) -> Any:
+    def begin(*options: str) -> Program:
         process = start("consume", redis_server.url, str(tmp_path / "work.js"), *OPTIONS, *options)
         assert process.err().startswith("pexec: note: consuming in as ")
         return process
@@ -35,7 +38,7 @@ def consume(start: Callable[..., Any], redis_server: Any, tmp_path: Path) -> Cal
     return begin
 
 
-def put(redis: Any, documents: Any) -> list[bytes]:
+def put(redis: Any, documents: Iterable[object]) -> list[bytes]:
     return [redis.xadd("in", {"document": orjson.dumps(each)}) for each in documents]
 
 
@@ -55,7 +58,7 @@ def nothing_is_left(redis: Any) -> None:
     assert redis.xinfo_groups("in")[0]["lag"] == 0
 
 
-def test_every_entry_gets_its_result(consume, redis_server):
+def test_every_entry_gets_its_result(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     before = put(redis, ({"n": n} for n in range(300)))
     process = consume()
@@ -71,7 +74,7 @@ def test_every_entry_gets_its_result(consume, redis_server):
     assert redis.xlen("out") == 400
 
 
-def test_what_a_plugin_throws_and_what_is_no_document_are_results(consume, redis_server):
+def test_errors_of_plugins_and_malformed_documents_are_results(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     consume()
     thrown, *_ = put(redis, [{"bad": "luck"}])
@@ -86,7 +89,7 @@ def test_what_a_plugin_throws_and_what_is_no_document_are_results(consume, redis
     nothing_is_left(redis)
 
 
-def test_a_signal_lets_what_runs_end(consume, redis_server):
+def test_a_signal_lets_what_runs_end(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     process = consume("--in-flight", "2")
     put(redis, [{"n": 1, "steps": 10_000_000}] * 2 + [{"n": 1}] * 50)
@@ -101,7 +104,7 @@ def test_a_signal_lets_what_runs_end(consume, redis_server):
     assert redis.xinfo_groups("in")[0]["lag"] == 52 - done
 
 
-def test_another_consumer_takes_what_a_killed_one_had(consume, redis_server):
+def test_another_consumer_takes_what_a_killed_one_had(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     first = consume()
     idents = put(redis, [{"n": n, "steps": 300_000} for n in range(100)])
@@ -114,7 +117,9 @@ def test_another_consumer_takes_what_a_killed_one_had(consume, redis_server):
     nothing_is_left(redis)
 
 
-def test_a_consumer_that_comes_back_under_its_name_takes_up_what_it_had(consume, redis_server):
+def test_a_consumer_that_comes_back_under_its_name_takes_up_what_it_had(
+    consume: Start, redis_server: TestedRedis
+) -> None:
     redis = redis_server.client()
     first = consume("--consumer", "me")
     idents = put(redis, [{"n": n, "steps": 300_000} for n in range(50)])
@@ -125,7 +130,7 @@ def test_a_consumer_that_comes_back_under_its_name_takes_up_what_it_had(consume,
     assert sorted(fields[b"entry"] for fields in found) == sorted(idents)
 
 
-def test_a_restart_of_redis_loses_nothing(consume, redis_server):
+def test_a_restart_of_redis_loses_nothing(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     process = consume("--claim-after", "0.5")
     idents = put(redis, [{"n": n, "steps": 300_000} for n in range(200)])
@@ -142,7 +147,7 @@ def test_a_restart_of_redis_loses_nothing(consume, redis_server):
     nothing_is_left(redis)
 
 
-def test_no_more_is_read_than_may_be_in_flight(consume, redis_server):
+def test_no_more_is_read_than_may_be_in_flight(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     process = consume("--in-flight", "7")
     put(redis, [{"n": n, "steps": 200_000} for n in range(60)])
@@ -153,13 +158,13 @@ def test_no_more_is_read_than_may_be_in_flight(consume, redis_server):
     assert process.end()[0] == 0
 
 
-def workers_of(process: Any) -> list[Any]:
+def workers_of(process: Program) -> list[Any]:
     psutil = pytest.importorskip("psutil")
     zygotes = psutil.Process(process.popen.pid).children()
     return [worker for zygote in zygotes for worker in zygote.children()]
 
 
-def test_an_entry_that_kills_its_worker_is_given_up(consume, redis_server):
+def test_an_entry_that_kills_its_worker_is_given_up(consume: Start, redis_server: TestedRedis) -> None:
     """No plugin can do that, so the test kills the worker that runs it."""
     redis = redis_server.client()
     process = consume("--deliveries", "2", "--time-limit", "300")
@@ -188,7 +193,7 @@ def test_an_entry_that_kills_its_worker_is_given_up(consume, redis_server):
     nothing_is_left(redis)
 
 
-def test_an_entry_of_many_fields_is_given_up(consume, redis_server):
+def test_an_entry_of_many_fields_is_given_up(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     redis.xgroup_create("in", "g", id="0", mkstream=True)
     redis.xadd("in", {"document": b"1", **{f"f{n}": n for n in range(5000)}})
@@ -202,7 +207,7 @@ def test_an_entry_of_many_fields_is_given_up(consume, redis_server):
     nothing_is_left(redis)
 
 
-def test_an_entry_whose_worker_dies_is_run_again(consume, redis_server):
+def test_an_entry_whose_worker_dies_is_run_again(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     process = consume("--time-limit", "300")
     put(redis, [{"n": n, "steps": 5_000_000} for n in range(20)])
@@ -218,18 +223,25 @@ def test_an_entry_whose_worker_dies_is_run_again(consume, redis_server):
     ("arguments", "status", "says"),
     [
         (("redis://127.0.0.1:1/0", "PLUGIN", *OPTIONS), 1, "cannot reach Redis: "),
-        (("http://127.0.0.1:1", "PLUGIN", *OPTIONS), 1, "'http://127.0.0.1:1' is no address of a Redis: "),
+        (("http://127.0.0.1:1", "PLUGIN", *OPTIONS), 1, "'http://127.0.0.1:1' is not the address of a Redis: "),
         (("URL", "PLUGIN", *OPTIONS[2:]), 2, "--stream is needed"),
         (("URL", *OPTIONS), 2, "either a plugin's file or --deployment is needed"),
         (("URL", "PLUGIN", *OPTIONS, "--in-flight", "0"), 2, "--in-flight must be at least 1; got 0"),
         (("URL", "PLUGIN", *OPTIONS, "--claim-after", "0"), 2, "--claim-after must be at least 0.1; got 0.0"),
         (("URL", "PLUGIN", *OPTIONS, "--results", "in"), 2, "results and dead entries need streams of their own"),
         (("URL", "PLUGIN", *OPTIONS, "--dead", "in"), 2, "results and dead entries need streams of their own"),
-        (("URL", "PLUGIN", *OPTIONS, "--stream", "text"), 1, "Redis refuses the group 'g': WRONGTYPE"),
-        (("URL", "PLUGIN", *OPTIONS, "--results", "text"), 1, "Redis refuses: WRONGTYPE"),
+        (("URL", "PLUGIN", *OPTIONS, "--stream", "text"), 1, "Redis rejects the group 'g': WRONGTYPE"),
+        (("URL", "PLUGIN", *OPTIONS, "--results", "text"), 1, "Redis rejects a command: WRONGTYPE"),
     ],
 )
-def test_what_cannot_work_is_said_in_one_line(capfd, redis_server, tmp_path, arguments, status, says):
+def test_what_cannot_work_is_said_in_one_line(
+    capfd: pytest.CaptureFixture[str],
+    redis_server: TestedRedis,
+    tmp_path: Path,
+    arguments: Sequence[str],
+    status: int,
+    says: str,
+) -> None:
     (tmp_path / "work.js").write_text(PLUGIN)
     redis = redis_server.client()
     redis.set("text", "no stream")
@@ -243,10 +255,7 @@ def test_what_cannot_work_is_said_in_one_line(capfd, redis_server, tmp_path, arg
         assert redis.xpending("in", "g")["pending"] == 1  # not acknowledged
 
 
-def test_a_deployment_of_a_server(start, serve, redis_server, tmp_path):
-    from parallel_exec import Plugin
-    from parallel_exec.service import Client
-
+def test_a_deployment_of_a_server(start: Start, serve: Serve, redis_server: TestedRedis, tmp_path: Path) -> None:
     _, address = serve()
     redis = redis_server.client()
     put(redis, [{"n": 1}, {"bad": "luck"}])
@@ -259,7 +268,9 @@ def test_a_deployment_of_a_server(start, serve, redis_server, tmp_path):
     assert process.end()[0] == 0
 
 
-def test_a_server_that_refuses_every_call_answers_no_entry(start, serve, redis_server):
+def test_a_server_that_refuses_every_call_answers_no_entry(
+    start: Start, serve: Serve, redis_server: TestedRedis
+) -> None:
     _, address = serve()
     redis = redis_server.client()
     put(redis, [{"n": 1}, {"n": 2}])
@@ -269,10 +280,7 @@ def test_a_server_that_refuses_every_call_answers_no_entry(start, serve, redis_s
     assert redis.xlen("out") == 0 and redis.xpending("in", "g")["pending"] == 2
 
 
-def test_a_server_with_too_many_calls_is_asked_again(start, serve, redis_server):
-    from parallel_exec import Plugin
-    from parallel_exec.service import Client
-
+def test_a_server_with_too_many_calls_is_asked_again(start: Start, serve: Serve, redis_server: TestedRedis) -> None:
     _, address = serve("--max-calls", "2")
     redis = redis_server.client()
     put(redis, ({"n": n} for n in range(20)))
@@ -284,7 +292,7 @@ def test_a_server_with_too_many_calls_is_asked_again(start, serve, redis_server)
         assert [each.result() for each in held] == [b"null"] * 2
 
 
-def test_a_redis_without_room_is_waited_for(consume, redis_server):
+def test_a_redis_without_room_is_waited_for(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     process = consume()
     put(redis, [{"n": 1}])
@@ -299,7 +307,7 @@ def test_a_redis_without_room_is_waited_for(consume, redis_server):
     nothing_is_left(redis)
 
 
-def test_a_redis_that_only_reads_is_waited_for(consume, redis_server):
+def test_a_redis_that_only_reads_is_waited_for(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     process = consume()
     redis.execute_command("REPLICAOF", "127.0.0.1", "1")
@@ -309,7 +317,7 @@ def test_a_redis_that_only_reads_is_waited_for(consume, redis_server):
     assert results(redis, 1)[0][b"result"] == b"2"
 
 
-def test_a_stream_that_is_removed_begins_anew(consume, redis_server):
+def test_a_stream_that_is_removed_begins_anew(consume: Start, redis_server: TestedRedis) -> None:
     redis = redis_server.client()
     process = consume()
     for _ in range(3):

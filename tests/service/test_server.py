@@ -1,12 +1,13 @@
-"""The server as a process: how it ends, whom it answers, what it refuses."""
+"""The server as a process: how it stops, whom it answers, what it refuses."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
 
 import grpc
 import pytest
@@ -16,7 +17,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 import parallel_exec as px
 from parallel_exec.cli.main import dispatch
 from parallel_exec.service import Client, ServerOptions, ServiceError
-from parallel_exec.service._protocol import messages
+from parallel_exec.service._protocol import schema
+from tests.service.programs import Serve, Start
 
 PLUGIN = px.Plugin(
     "function double(x) { return 2 * x }"
@@ -26,7 +28,8 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 def health(channel: grpc.Channel, service: str = "") -> int:
-    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status
+    status: int = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service)).status
+    return status
 
 
 def until_it_runs(client: Client) -> None:
@@ -35,7 +38,7 @@ def until_it_runs(client: Client) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_what_runs_end_and_takes_no_more(serve, number):
+def test_a_signal_lets_what_runs_end_and_takes_no_more(serve: Serve, number: signal.Signals) -> None:
     process, address = serve()
     with Client(address) as client:
         client.deploy("d", PLUGIN)
@@ -49,13 +52,13 @@ def test_a_signal_lets_what_runs_end_and_takes_no_more(serve, number):
     assert gone.value.code == "UNAVAILABLE"
 
 
-def test_a_stream_ends_after_what_had_come_when_the_server_stops(serve):
+def test_a_stream_ends_after_what_had_come_when_the_server_stops(serve: Serve) -> None:
     process, address = serve()
     with Client(address) as client:
         client.deploy("d", PLUGIN)
         more = threading.Event()
 
-        def documents() -> Any:
+        def documents() -> Iterator[int]:
             yield from [2_000_000] * 4
             more.wait(60)
 
@@ -65,15 +68,14 @@ def test_a_stream_ends_after_what_had_come_when_the_server_stops(serve):
         with pytest.raises(
             ServiceError, match="the server is stopping; documents from number 4 on were not run"
         ) as end:
-            for result in results:
-                got.append(result.value)
+            got.extend(result.value for result in results)
         more.set()
         assert got == [2_000_000] * 4
         assert end.value.code == "UNAVAILABLE"
     assert process.end(None) == (0, "")
 
 
-def test_after_the_grace_what_runs_is_stopped(serve):
+def test_after_the_grace_what_runs_is_stopped(serve: Serve) -> None:
     process, address = serve("--grace", "0.2", "--time-limit", "300")
     with Client(address) as client:
         client.deploy("d", PLUGIN)
@@ -83,7 +85,7 @@ def test_after_the_grace_what_runs_is_stopped(serve):
         assert isinstance(running.exception(), ServiceError)
 
 
-def test_a_second_signal_does_not_wait(serve):
+def test_a_second_signal_does_not_wait(serve: Serve) -> None:
     process, address = serve("--grace", "300", "--time-limit", "300")
     with Client(address) as client:
         client.deploy("d", PLUGIN)
@@ -97,7 +99,7 @@ def test_a_second_signal_does_not_wait(serve):
         assert isinstance(running.exception(), ServiceError)
 
 
-def test_a_client_that_is_killed_stops_its_jobs(serve, start, tmp_path):
+def test_a_client_that_is_killed_stops_its_jobs(serve: Serve, start: Start, tmp_path: Path) -> None:
     _, address = serve("--time-limit", "300")
     (tmp_path / "doc").write_text("1e15")
     with Client(address) as client:
@@ -110,16 +112,16 @@ def test_a_client_that_is_killed_stops_its_jobs(serve, start, tmp_path):
         assert client.execute("d", "double", 21) == 42
 
 
-def test_health_and_reflection(address):
+def test_health_and_reflection(address: str) -> None:
     with grpc.insecure_channel(address) as channel:
-        assert health(channel) == health(channel, messages.SERVICE) == SERVING
-        requests = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=messages.SERVICE)])
+        assert health(channel) == health(channel, schema.SERVICE) == SERVING
+        requests = iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=schema.SERVICE)])
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         (found,) = stub.ServerReflectionInfo(requests)
         assert b"ExecuteStream" in found.file_descriptor_response.file_descriptor_proto[0]
 
 
-def test_a_token(serve, tmp_path):
+def test_a_token(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     _, address = serve("--token-file", str(tmp_path / "token"))
     for wrong in (None, "s3cre", "s3crets", "S3cret"):
@@ -135,17 +137,17 @@ def test_a_token(serve, tmp_path):
         assert health(channel) == SERVING
 
 
-def test_who_has_no_token_holds_no_place(serve, tmp_path):
+def test_callers_without_the_token_occupy_no_place(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     _, address = serve("--token-file", str(tmp_path / "token"), "--max-calls", "4")
     never = threading.Event()
 
-    def nothing():
+    def nothing() -> Iterator[bytes]:
         never.wait()
         yield b""
 
     with grpc.insecure_channel(address) as channel:
-        methods = [f"/{messages.SERVICE}/ExecuteStream", f"/{messages.SERVICE}/Execute", "/grpc.health.v1.Health/Watch"]
+        methods = [f"/{schema.SERVICE}/ExecuteStream", f"/{schema.SERVICE}/Execute", "/grpc.health.v1.Health/Watch"]
         try:
             for method in methods * 4:
                 with pytest.raises(grpc.RpcError) as refused:
@@ -157,7 +159,7 @@ def test_who_has_no_token_holds_no_place(serve, tmp_path):
 
 
 @pytest.fixture
-def certificate(tmp_path):
+def certificate(tmp_path: Path) -> tuple[str, str]:
     """Files with a certificate for localhost, signed by itself, and its key."""
     x509 = pytest.importorskip("cryptography.x509", reason="pip install cryptography")
     from cryptography.hazmat.primitives import hashes, serialization
@@ -181,7 +183,7 @@ def certificate(tmp_path):
     return str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
 
 
-def test_tls(serve, certificate):
+def test_tls(serve: Serve, certificate: tuple[str, str]) -> None:
     cert, key = certificate
     _, address = serve("--tls-cert", cert, "--tls-key", key, "--listen", "localhost:0")
     with open(cert, "rb") as file, Client(address, certificates=file.read()) as client:
@@ -192,7 +194,7 @@ def test_tls(serve, certificate):
     assert refused.value.code == "UNAVAILABLE"
 
 
-def test_a_unix_socket(serve, tmp_path):
+def test_a_unix_socket(serve: Serve, tmp_path: Path) -> None:
     _, address = serve("--listen", f"unix:{tmp_path}/s")
     assert address == f"unix:{tmp_path}/s"
     with Client(address) as client:
@@ -200,7 +202,7 @@ def test_a_unix_socket(serve, tmp_path):
         assert client.execute("d", "double", 21, shared=True) == 42
 
 
-def test_messages_are_bounded(serve):
+def test_messages_are_bounded(serve: Serve) -> None:
     _, address = serve("--max-message-bytes", "10000")
     with Client(address) as client:
         client.deploy("d", PLUGIN)
@@ -208,12 +210,12 @@ def test_messages_are_bounded(serve):
         with pytest.raises(ServiceError, match="larger than max") as refused:
             client.execute("d", "double", large)
         assert refused.value.code == "RESOURCE_EXHAUSTED"
-        with pytest.raises(px.InvalidDocument, match="has 10001 bytes; at most 10000 are taken"):
+        with pytest.raises(px.InvalidDocument, match="has 10001 bytes; at most 10000 are accepted"):
             client.execute("d", "double", large, shared=True)
         assert client.execute("d", "double", large[100:], shared=True) == 2
 
 
-def test_a_pool_that_breaks_ends_the_server(serve):
+def test_a_pool_that_breaks_ends_the_server(serve: Serve) -> None:
     psutil = pytest.importorskip("psutil")
     process, address = serve()
     with Client(address) as client:
@@ -230,13 +232,17 @@ def test_a_pool_that_breaks_ends_the_server(serve):
                 client.execute("d", "double", 1)
     status, errors = process.end(None)
     assert status == 1
-    assert errors == "pexec: error: the pool is broken: its workers die one after another\n"
+    assert errors == "pexec: error: the pool is broken: its workers keep dying\n"
 
 
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [
-        (["--listen", "0.0.0.0:0"], 2, "0.0.0.0 is not of this machine alone: a token, a certificate and its key are"),
+        (
+            ["--listen", "0.0.0.0:0"],
+            2,
+            "0.0.0.0 is reachable from other machines: give a token, a certificate and its key",
+        ),
         (["--listen", "nonsense"], 2, "an address is host:port or unix:path; got 'nonsense'"),
         (["--listen", "127.0.0.1:99999"], 2, "an address is host:port"),
         (["--tls-cert", "/dev/null"], 2, "a certificate needs its key"),
@@ -250,13 +256,15 @@ def test_a_pool_that_breaks_ends_the_server(serve):
         (["--listen", "USED"], 1, "cannot listen on 127.0.0.1:"),
     ],
 )
-def test_what_cannot_be_served_is_said_in_one_line(capfd, address, options, status, says):
+def test_what_cannot_be_served_is_said_in_one_line(
+    capfd: pytest.CaptureFixture[str], address: str, options: Sequence[str], status: int, says: str
+) -> None:
     assert dispatch(["serve", *(address if each == "USED" else each for each in options)]) == status
     errors = capfd.readouterr().err
     assert errors.count("\n") == 1 and errors.startswith(f"pexec: error: {says}")
 
 
-def test_options():
+def test_options() -> None:
     assert ServerOptions(listen="[::1]:0").insecure is False
     assert ServerOptions(listen="0.0.0.0:1", insecure=True)
     assert ServerOptions(listen="0.0.0.0:1", token="t", certificate=b"c", key=b"k")

@@ -15,12 +15,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 import parallel_exec as px
 from parallel_exec.service import Client, ServiceError
-from parallel_exec.service._protocol import messages
-from parallel_exec.service._protocol.shm import SCHEME, Arena, Arenas, document_at, open_arena
+from parallel_exec.service._protocol import schema
+from parallel_exec.service._protocol.payloads import SCHEME, Arena, Arenas, document_at, open_arena
+from parallel_exec.service._protocol.statuses import error_of_call
+from tests.service.programs import Serve
 
 SECRET = bytes(range(16))
 HEX = SECRET.hex()
@@ -44,12 +47,12 @@ def seal(fd: int) -> None:
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
 
 
-def test_what_is_read(memory):
+def test_what_is_read(memory: int) -> None:
     seal(memory)
     view = open_arena(handle(memory))
-    assert document_at(view, 16, 9, 100) == b"[1, 2, 3]"
-    assert document_at(view, 17, 1, 1) == b"1"
-    assert document_at(view, 25, 0, 0) == b""
+    assert bytes(document_at(view, 16, 9, 100)) == b"[1, 2, 3]"
+    assert bytes(document_at(view, 17, 1, 1)) == b"1"
+    assert bytes(document_at(view, 25, 0, 0)) == b""
     assert view.readonly
 
 
@@ -74,59 +77,70 @@ def test_what_is_read(memory):
         "shm://\u0661/2/" + HEX,
     ],
 )
-def test_handles_that_are_none(given):
+def test_malformed_handles(given: str) -> None:
     with pytest.raises(px.InvalidDocument, match=r"a handle is shm://PID/FD/SECRET"):
         open_arena(given)
 
 
+def descriptors() -> set[str]:
+    return {each.name for each in Path("/proc/self/fd").iterdir()}
+
+
+def link(descriptor: str) -> str:
+    try:
+        return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+    except FileNotFoundError:
+        return ""
+
+
 def refused(given: str, text: str, most: int = 1000) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with pytest.raises(px.InvalidDocument, match=text):
         open_arena(given, most)
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
 
 
-def test_memory_that_is_refused(memory):
-    refused(handle(memory), "not sealed against being cut short")
+def test_memory_that_is_refused(memory: int) -> None:
+    refused(handle(memory), "not sealed against truncation")
     seal(memory)
     refused(handle(memory, "0" * 32), "not the shared memory of whoever sent this")
     refused(handle(memory, pid=2**31), "cannot be opened: No such file")
     refused(handle(987654321), "cannot be opened: No such file")
     os.ftruncate(memory, 64 + 1001)
-    refused(handle(memory), "has 1065 bytes; 16 to 1064 are taken")
+    refused(handle(memory), "has 1065 bytes; 16 to 1064 are accepted")
     if os.geteuid() == 0:
         os.fchown(memory, 12345, 12345)
         refused(handle(memory), "must belong to the server's user")
 
 
-def test_what_is_no_memory_is_refused(tmp_path):
+def test_only_memory_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(SECRET + b"[1]")
     os.mkfifo(tmp_path / "pipe")
     for path, flags in (("file", os.O_RDONLY), ("pipe", os.O_RDWR), (".", os.O_RDONLY)):
         fd = os.open(tmp_path / path, flags)
-        refused(handle(fd), "is no memory")
+        refused(handle(fd), "does not name memory")
         os.close(fd)
     with open("/dev/zero", "rb") as device:
-        refused(handle(device.fileno()), "is no memory")
+        refused(handle(device.fileno()), "does not name memory")
     empty = os.memfd_create("test", os.MFD_ALLOW_SEALING)
     seal(empty)
     refused(handle(empty), "has 0 bytes")
     os.close(empty)
 
 
-def test_huge_pages_are_refused():
-    """There may be none when they are touched, which kills."""
+def test_huge_pages_are_refused() -> None:
+    """They may have run out when one is first touched, which kills the process."""
     try:
         fd = os.memfd_create("test", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB)
     except OSError as error:
         pytest.skip(f"no memory of huge pages: {error}")
     os.ftruncate(fd, 1 << 30)
     seal(fd)
-    refused(handle(fd), "not of ordinary pages", most=1 << 30)
+    refused(handle(fd), "does not use ordinary pages", most=1 << 30)
     os.close(fd)
 
 
-def test_documents_that_are_not_there(memory):
+def test_documents_that_are_not_there(memory: int) -> None:
     seal(memory)
     view = open_arena(handle(memory))
     for offset, length, text in (
@@ -139,7 +153,7 @@ def test_documents_that_are_not_there(memory):
             document_at(view, offset, length, 100)
 
 
-def test_an_arena_cannot_be_cut_short():
+def test_an_arena_cannot_be_cut_short() -> None:
     with Arena(1000) as arena:
         pid, number, _ = arena.handle.removeprefix(SCHEME).split("/")
         fd = os.open(f"/proc/{pid}/fd/{number}", os.O_RDWR)
@@ -148,8 +162,8 @@ def test_an_arena_cannot_be_cut_short():
         os.close(fd)
 
 
-def test_an_arena_holds_what_was_not_freed():
-    """Against a model: bytes that are still there are never written over."""
+def test_an_arena_holds_what_was_not_freed() -> None:
+    """Against a model: bytes that have not been freed are never overwritten."""
     chance = random.Random(1)
     with Arena(4096) as arena:
         view = open_arena(arena.handle)
@@ -177,12 +191,26 @@ def test_an_arena_holds_what_was_not_freed():
 
 def ask(client: Client, opened: dict[str, Any], requests: Iterable[dict[str, Any]]) -> list[Any]:
     """Send requests as they are, and return the responses."""
-    call = client._channel.stream_stream(
-        f"/{messages.SERVICE}/ExecuteStream",
-        messages.StreamRequest.SerializeToString,
-        messages.StreamResponse.FromString,
-    )
-    return list(call(messages.StreamRequest(**request) for request in itertools.chain([{"open": opened}], requests)))
+    with grpc.insecure_channel(client.address) as channel:
+        call = channel.stream_stream(
+            f"/{schema.SERVICE}/ExecuteStream",
+            schema.StreamRequest.SerializeToString,
+            schema.StreamResponse.FromString,
+        )
+        return list(call(schema.StreamRequest(**request) for request in itertools.chain([{"open": opened}], requests)))
+
+
+def execute(client: Client, call: dict[str, str], memory: str = "", offset: int = 16, length: int = 9) -> Any:
+    """Send a document's place as it is, and return the result."""
+    place = schema.Document(shared={"offset": offset, "length": length})
+    with grpc.insecure_channel(client.address) as channel:
+        method = channel.unary_unary(
+            f"/{schema.SERVICE}/Execute", schema.ExecuteRequest.SerializeToString, schema.ExecuteResponse.FromString
+        )
+        try:
+            return method(schema.ExecuteRequest(call=call, document=place, memory=memory)).result
+        except grpc.RpcError as error:
+            raise error_of_call(error) from None
 
 
 @pytest.fixture
@@ -192,26 +220,28 @@ def echo(client: Client) -> Iterator[dict[str, str]]:
     client.undeploy("shm")
 
 
-def test_a_server_refuses_them_too_and_goes_on(client, echo, memory):
-    shared = {"offset": 16, "length": 9}
+def test_a_server_refuses_them_too_and_goes_on(client: Client, echo: dict[str, str], memory: int) -> None:
     with pytest.raises(px.InvalidDocument, match="a handle is"):
-        client._execute(echo, messages.Document(shared=shared), "shm://x")
+        execute(client, echo, "shm://x")
     with pytest.raises(px.InvalidDocument, match="not sealed"):
-        client._execute(echo, messages.Document(shared=shared), handle(memory))
+        execute(client, echo, handle(memory))
     with pytest.raises(px.InvalidDocument, match="the call names none"):
-        client._execute(echo, messages.Document(shared=shared))
+        execute(client, echo)
     seal(memory)
     with pytest.raises(px.InvalidDocument, match="at most"):
-        client._execute(echo, messages.Document(shared={"length": 1 << 62}), handle(memory))
-    assert client._execute(echo, messages.Document(shared=shared), handle(memory)).result == b"[1,2,3]"
+        execute(client, echo, handle(memory), length=1 << 62)
+    assert execute(client, echo, handle(memory)) == b"[1,2,3]"
     assert client.execute("shm", "f", 5, shared=True) == 5
 
 
-def test_places_in_a_stream(client, echo, memory):
+def test_places_in_a_stream(client: Client, echo: dict[str, str], memory: int) -> None:
     """Each document by itself: those that are not there fail, and those that overlap are read twice."""
     seal(memory)
     places = [(16, 9), (17, 1), (16, 10), (16, 9), (1 << 63, 1 << 63), (0, 1 << 62), (20, 1)]
-    requests = [{"documents": [b"7"], "places": list(itertools.chain(*places))}, {"places": [23, 1]}]
+    requests: list[dict[str, Any]] = [
+        {"documents": [b"7"], "places": list(itertools.chain(*places))},
+        {"places": [23, 1]},
+    ]
     responses = ask(client, {"call": echo, "memory": handle(memory)}, requests)
     documents = [number for response in responses for number in response.documents]
     results = [result for response in responses for result in response.results]
@@ -224,13 +254,14 @@ def test_places_in_a_stream(client, echo, memory):
     # Without memory, and with half a place.
     (response,) = ask(client, {"call": echo}, [{"places": [0, 1]}])
     assert "the call names none" in response.failures[0].message
-    for opened, requests in (({"memory": handle(memory)}, [{"places": [16, 9, 16]}]), ({"memory": "shm://x"}, [])):
-        with pytest.raises(Exception, match=r"places are pairs|a handle is"):
-            ask(client, {"call": echo} | opened, requests)
+    with pytest.raises(grpc.RpcError, match="places are pairs"):
+        ask(client, {"call": echo, "memory": handle(memory)}, [{"places": [16, 9, 16]}])
+    with pytest.raises(grpc.RpcError, match="a handle is"):
+        ask(client, {"call": echo, "memory": "shm://x"}, [])
 
 
-def test_memory_that_its_owner_changes_and_empties_harms_nobody(client, echo):
-    """While the server reads it. Its pages can be given back, and are zeros then; that is no SIGBUS."""
+def test_memory_that_its_owner_changes_and_empties_harms_nobody(client: Client, echo: dict[str, str]) -> None:
+    """While the server reads it. Pages that are given back read as zeros; that is no SIGBUS."""
     size, count = 1 << 20, 1000
     fd = os.memfd_create("test", os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
@@ -258,7 +289,7 @@ def arenas(pid: int) -> int:
     return Path(f"/proc/{pid}/maps").read_text().count("memfd:pexec ")
 
 
-def test_an_arena_is_kept_if_nothing_in_it_is_needed():
+def test_an_arena_is_kept_if_nothing_in_it_is_needed() -> None:
     arenas = Arenas(1000)
     with arenas.lend() as first, arenas.lend() as second:
         assert first is not second
@@ -267,7 +298,7 @@ def test_an_arena_is_kept_if_nothing_in_it_is_needed():
         assert third is second
         with pytest.raises(ValueError, match="closed"):
             first.put(b"1")  # it was given back with something in it
-        assert offset == third.put(b"1")
+        assert offset is not None and offset == third.put(b"1")
         third.free(offset)
     arenas.close()
     with arenas.lend() as fourth:
@@ -276,9 +307,9 @@ def test_an_arena_is_kept_if_nothing_in_it_is_needed():
         fourth.put(b"1")
 
 
-def test_nothing_is_left_behind(serve):
+def test_nothing_is_left_behind(serve: Serve) -> None:
     process, address = serve()
-    descriptors = set(os.listdir("/proc/self/fd"))
+    before = descriptors()
     with Client(address) as client:
         client.deploy("shm", px.Plugin("const f = x => x"))
         results = client.stream("shm", "f", itertools.count(), shared=True)
@@ -299,18 +330,10 @@ def test_nothing_is_left_behind(serve):
     with pytest.raises(ValueError, match=r"(?i)channel closed|closed channel"):
         next(late)
     assert arenas(os.getpid()) == 0
-    memory = [name for name in set(os.listdir("/proc/self/fd")) - descriptors if "memfd" in link(name)]
-    assert not memory
+    assert not [each for each in descriptors() - before if "memfd" in link(each)]
 
 
-def link(descriptor: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/fd/{descriptor}")
-    except FileNotFoundError:
-        return ""
-
-
-def test_what_a_killed_client_had_is_gone(serve):
+def test_what_a_killed_client_had_is_gone(serve: Serve) -> None:
     process, address = serve()
     with Client(address) as client:
         client.deploy("shm", px.Plugin("const f = x => x"))
@@ -324,7 +347,7 @@ def test_what_a_killed_client_had_is_gone(serve):
             pass
 
 
-def test_a_document_larger_than_the_arena_is_sent_as_bytes(address):
+def test_a_document_larger_than_the_arena_is_sent_as_bytes(address: str) -> None:
     with Client(address) as client:
         client.deploy("large", px.Plugin("const f = x => x.length"))
         large = b'"' + b"x" * (20 << 20) + b'"'

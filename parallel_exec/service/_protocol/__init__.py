@@ -1,1 +1,1 @@
-"""What client and server say to each other."""
+"""What client and server say to each other: messages, errors, documents. Knows neither side."""

@@ -1,1 +1,1 @@
-"""The server's side."""
+"""The server: who is admitted, what is deployed, and what each method does."""

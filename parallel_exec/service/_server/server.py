@@ -1,4 +1,4 @@
-"""The server: a pool behind gRPC, with health, reflection, and an end that loses nothing that runs."""
+"""The server: a pool behind gRPC, with health, reflection, and a stop that lets running jobs end."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from grpc_reflection.v1alpha import reflection
 from parallel_exec.errors import PexecError, WorkerCrashed
 from parallel_exec.limits import Limits
 from parallel_exec.pool import Pool
-from parallel_exec.service._protocol.messages import SERVICE
-from parallel_exec.service._server.admission import Admission
-from parallel_exec.service._server.auth import TokenCheck, bearer
+from parallel_exec.service._protocol.connection import bearer, host_of
+from parallel_exec.service._protocol.schema import SERVICE
+from parallel_exec.service._server.admission import Admission, TokenCheck
+from parallel_exec.service._server.methods import Servicer
 from parallel_exec.service._server.registry import Registry
-from parallel_exec.service._server.servicer import Servicer
 
 _HEALTHY = health_pb2.HealthCheckResponse.SERVING
-# A call is cancelled when its client has been silent for a minute and does not answer within the second figure.
-_KEEPALIVE_MS = 60_000, 20_000
+# A call is cancelled when its client has been silent for a minute and then does not answer a ping in time.
+_KEEPALIVE_MS = 60_000
+_PING_MS = 20_000
 _UNUSED_MS = 600_000
 _TELL_S = 1.0
 _HANDSHAKE_MS = 10_000
+_MOST = 1e15  # beyond any sensible number or size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,24 +38,25 @@ class ServerOptions:
 
     Attributes:
         listen: ``host:port``, port 0 for a free one, or ``unix:path``.
-        workers: processes of the pool; None for one per CPU that may be used.
-        limits: of every job; None for the default ones. Those of plugins and calls can only be tighter.
-        certificate, key: PEM, for TLS; None for none.
-        token: what callers have to know; None if they need nothing.
-        message_bytes: most bytes of a message that comes in, and so of a document.
+        workers: processes of the pool; None for one per usable CPU.
+        limits: bounds on every job; None for the default ones. Plugins and calls can only tighten them.
+        certificate: the server's certificate, PEM, for TLS; None for none.
+        key: the certificate's key, PEM.
+        token: what callers must know; None if anyone may call.
+        message_bytes: the most bytes of an incoming message, and so of a document.
         deployments: how many there may be.
         calls: how many may work (deploy, swap, execute, stream) at a time; one connection may have half of them.
-        idle_s: seconds after which a stream is ended on which nothing comes or goes and for which nothing runs.
-        grace_s: seconds that what runs is given to end when the server stops.
-        insecure: whether to serve others than this machine without a token or TLS.
+        idle_s: seconds after which an idle stream ends: one that moves no documents and has no job running.
+        grace_s: seconds that running calls are given to end when the server stops.
+        insecure: whether to serve other machines without a token or TLS.
 
     Raises:
-        ValueError: a value is not what it can be, or others than this machine would be served without token and TLS.
+        ValueError: a value is out of its range, or other machines would be served without a token and TLS.
 
     >>> ServerOptions(listen="0.0.0.0:50051")
     Traceback (most recent call last):
     ...
-    ValueError: 0.0.0.0 is not of this machine alone: a token, a certificate and its key are needed, or insecure=True
+    ValueError: 0.0.0.0 is reachable from other machines: give a token, a certificate and its key, or insecure=True
     """
 
     listen: str = "127.0.0.1:0"
@@ -77,7 +80,7 @@ class ServerOptions:
             ("idle_s", 0.01),
             ("grace_s", 0),
         ):
-            if not least <= getattr(self, name) < 1e15:
+            if not least <= getattr(self, name) < _MOST:
                 raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
         if (self.certificate is None) != (self.key is None):
             raise ValueError("a certificate needs its key, and a key its certificate")
@@ -85,22 +88,19 @@ class ServerOptions:
             raise ValueError("the token is empty")
         if self.token is not None:
             bearer(self.token)
-        if self.listen.startswith("unix:"):
+        host = host_of(self.listen, least_port=0)
+        if host is None or self.insecure or (self.token and self.certificate) or _is_loopback(host):
             return
-        host, colon, port = self.listen.rpartition(":")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"an address is host:port or unix:path; got {self.listen!r}")
-        if not (self.insecure or (self.token and self.certificate) or _is_loopback(host)):
-            raise ValueError(
-                f"{host} is not of this machine alone: a token, a certificate and its key are needed, or insecure=True"
-            )
+        raise ValueError(
+            f"{host} is reachable from other machines: give a token, a certificate and its key, or insecure=True"
+        )
 
 
 class Server:
-    """A server that runs. `start` makes one.
+    """A running server, made by `start`.
 
     Attributes:
-        address: what clients connect to; with the port, where a free one was asked for.
+        address: what clients connect to; if port 0 was asked for, with the port that it became.
         pool: its pool.
     """
 
@@ -126,7 +126,7 @@ class Server:
         """Start a pool and serve it.
 
         Raises:
-            PexecError: the address cannot be listened on, or the certificate and key are none.
+            PexecError: it cannot bind the address, or the certificate and key are invalid.
         """
         limits = options.limits or Limits()
         pool = Pool(options.workers, limits=limits)
@@ -140,13 +140,13 @@ class Server:
                     ("grpc.max_receive_message_length", options.message_bytes),
                     ("grpc.max_send_message_length", -1),  # Limits.output_bytes bounds results
                     ("grpc.so_reuseport", 0),  # or two servers could share a port, each with other deployments
-                    ("grpc.keepalive_time_ms", _KEEPALIVE_MS[0]),
-                    ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS[1]),
-                    # Of one connection; a client that has more calls waits by itself.
+                    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+                    ("grpc.keepalive_timeout_ms", _PING_MS),
+                    # Per connection; a client with more calls queues them itself.
                     ("grpc.max_concurrent_streams", max(2, options.calls // 2)),
                     ("grpc.max_allowed_incoming_connections", _most_connections()),
                     ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
-                    # Nobody asks a connection without calls whether its client is still there; who is, connects anew.
+                    # Connections without calls are not pinged; a client that is still there reconnects.
                     ("grpc.max_connection_idle_ms", _UNUSED_MS),
                 ],
             )
@@ -167,7 +167,7 @@ class Server:
         """Serve until an event is set, and then stop.
 
         Raises:
-            WorkerCrashed: the pool's workers die one after another; the server has stopped.
+            WorkerCrashed: the pool's workers keep dying; the server has stopped.
         """
         waits = [asyncio.create_task(each.wait()) for each in (stop, self._servicer.broken)]
         try:
@@ -177,15 +177,15 @@ class Server:
                 wait.cancel()
             await self.stop()
         if self._servicer.broken.is_set():
-            raise WorkerCrashed("the pool is broken: its workers die one after another")
+            raise WorkerCrashed("the pool is broken: its workers keep dying")
 
     async def stop(self, grace_s: float | None = None) -> None:
-        """Take no more calls and no more documents, let what runs end, and end the pool.
+        """Accept no more calls and documents, let running ones end, and shut the pool down.
 
         Args:
-            grace_s: seconds after which what still runs is stopped; by default what the options say.
+            grace_s: seconds after which what still runs is stopped; by default the options' `grace_s`.
         """
-        # A watcher of health that does not read holds up whoever changes it.
+        # A watcher of health that does not read blocks this.
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._health.enter_graceful_shutdown(), _TELL_S)
         self._admission.stop()
@@ -195,13 +195,13 @@ class Server:
 
 
 def _most_connections() -> int:
-    """Return how many connections leave the pool half of the descriptors that this process may have."""
+    """Return half of the descriptors that this process may have: the rest is for the pool."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft // 2
 
 
 def _bind(server: Any, options: ServerOptions) -> str:
-    host = options.listen.rpartition(":")[0]
+    host = host_of(options.listen, least_port=0)
     try:
         if options.certificate is None:
             port = server.add_insecure_port(options.listen)
@@ -211,7 +211,7 @@ def _bind(server: Any, options: ServerOptions) -> str:
     except RuntimeError:
         why = "it is in use or not this machine's"
         raise PexecError(f"cannot listen on {options.listen}: {why}, or certificate and key do not fit") from None
-    return options.listen if options.listen.startswith("unix:") else f"{host}:{port}"
+    return options.listen if host is None else f"{host}:{port}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,6 +1,6 @@
-"""The protocol's messages, as classes: made when this is imported, of what `service.proto` compiles to.
+"""The protocol's message classes, created at import from the compiled `service.proto`.
 
-protobuf has no types for classes that are made so; what is typed are the values that `wire.py` turns them into.
+protobuf has no static types for classes created this way; `values.py` converts messages to typed values.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from google.protobuf import (
-    any_pb2,  # noqa: F401 - registers what service.proto imports
+    any_pb2,  # noqa: F401 - registers the file that service.proto imports
     descriptor_pool,
     message_factory,
 )
