@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from parallel_exec.measure.machine import available_cpus
+from parallel_exec._cpus import usable_cpus
 from parallel_exec.pool import Pool
 
 pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark, or the extra 'bench'")
@@ -16,10 +16,10 @@ JOBS = 200
 
 @pytest.fixture(scope="module")
 def pool(plugin, identity, document):
-    with Pool(available_cpus()) as pool:
+    with Pool(usable_cpus()) as pool:
         # Each worker has both plugins before anything is timed.
-        list(pool.map(plugin.function("calculate"), itertools.repeat(document, 8 * available_cpus())))
-        list(pool.map(identity.function("identity"), range(8 * available_cpus())))
+        list(pool.map(plugin.function("calculate"), itertools.repeat(document, 8 * usable_cpus())))
+        list(pool.map(identity.function("identity"), range(8 * usable_cpus())))
         yield pool
 
 
