@@ -9,7 +9,7 @@ from typing import Any
 
 from parallel_exec._cpus import usable_cpus
 
-_PACKAGES = ("wasmtime", "orjson", "ormsgpack", "quickjs-ng", "mini-racer", "coincurve", "pywasm3")
+_PACKAGES = ("wasmtime", "orjson", "ormsgpack", "quickjs-ng", "mini-racer", "coincurve", "pywasm3", "grpcio")
 
 
 def describe_machine() -> dict[str, Any]:
