@@ -96,6 +96,11 @@ def collection(name: str, features: Sequence[str]) -> bytes:
     return (head + ",\n".join(features) + "\n]}\n").encode()
 
 
+def by_line(documents: Sequence[str]) -> bytes:
+    """Return one encoded document per line."""
+    return ("\n".join(documents) + "\n").encode()
+
+
 # --------------------------------------------------------------------------------------------------- the makers
 
 
@@ -226,7 +231,7 @@ def tiny() -> bytes:
     for number in range(10_000):
         geometry = {"type": "Point", "coordinates": [round(between(rng, 5, 15), 5), round(between(rng, 45, 55), 5)]}
         lines.append(compact({"type": "Feature", "properties": {"id": number}, "geometry": geometry}))
-    return ("\n".join(lines) + "\n").encode()
+    return by_line(lines)
 
 
 def trees() -> list[str]:
@@ -277,7 +282,7 @@ FIXTURE_LIST = (
     ),
     Fixture(
         "features.ndjson", "the same 20,000 features, one per line, 5 MB",
-        lambda: ("\n".join(trees()) + "\n").encode(),
+        lambda: by_line(trees()),
         "6f5744b51579c0510042cb461f43d3856ab4b70399be385fe6eeb7db844b3c09",
     ),
 )  # fmt: skip
