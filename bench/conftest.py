@@ -1,4 +1,4 @@
-"""Speed of the parts, by pytest-benchmark: `pytest bench`. What the whole is worth, `pexec bench` tells."""
+"""How fast the parts are, by pytest-benchmark: `pytest bench`. For whole jobs there is `pexec bench`."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import parallel_exec as px
@@ -27,12 +29,18 @@ def build(unit: Path) -> Path:
     return folder
 
 
-def sandbox_of(guest: Path, plugin: px.Plugin, limits: px.Limits) -> px.Sandbox:
-    """Make a sandbox of the engine.wasm in this folder."""
-    ours, shared = engine.GUEST, engine.Engine._shared
-    engine.GUEST, engine.Engine._shared = guest, {}
+@contextmanager
+def instead(folder: Path) -> Iterator[None]:
+    """Let images and sandboxes be made with the engine.wasm in this folder."""
+    ours, shared = engine.GUEST, engine.Engine._shared  # noqa: SLF001 -- users have one build only
+    engine.GUEST, engine.Engine._shared = folder, {}  # noqa: SLF001
     try:
-        image = px.MemoryImage.capture(plugin.source, name=plugin.name)
-        return px.Sandbox(image, limits=limits)
+        yield
     finally:
-        engine.GUEST, engine.Engine._shared = ours, shared
+        engine.GUEST, engine.Engine._shared = ours, shared  # noqa: SLF001
+
+
+def sandbox_of(folder: Path, plugin: px.Plugin, limits: px.Limits) -> px.Sandbox:
+    """Make a sandbox of the engine.wasm in this folder."""
+    with instead(folder):
+        return px.Sandbox(px.MemoryImage.capture(plugin.source, name=plugin.name), limits=limits)

@@ -1,25 +1,24 @@
-"""What limits cost a good job: the same jobs with the default limits, without, and with each costlier one, interleaved.
+"""What limits cost a well-behaved job: the same jobs, interleaved, under the default limits, none, and costlier ones.
 
-    python bench/limits.py [--seconds 10]
+    python bench/limits.py [--seconds 10] [--page docs/benchmarks/limits.md]
 
-Off means no deadline: what is left, the looks at the deadline that are compiled into the engine, cannot be switched
-off. With ``--guest FOLDER`` an engine compiled without them is a contestant, too
-(``python scripts/build_guest.py --no-polls FOLDER``).
+Off means no deadline. The engine's checks of the deadline are compiled in and remain. To compare with an engine
+compiled without them, make one (``python scripts/build_guest.py --no-polls FOLDER``) and pass ``--guest FOLDER``.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import statistics
 import time
 from pathlib import Path
 
 from engines import sandbox_of
+from pages import this_command, write_page
 
 import parallel_exec as px
-from parallel_exec.sandbox._engine.version import wasmtime_version
+from parallel_exec.measure.machine import describe_machine, describe_versions
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 STRINGS = """
@@ -52,6 +51,9 @@ function match(n) {
 }
 """
 
+NOTE = """`off` is a job without a deadline, the median in microseconds; the other columns are the medians under other
+limits, divided by that. `fuel` counts instructions, `epoch` is `interrupt="epoch"`, and `cpu` is `clock="cpu"`."""
+
 LIMITS = {
     "default": px.Limits(),
     "off": px.Limits(time_s=None),
@@ -63,7 +65,7 @@ LIMITS = {
 
 
 def works() -> dict[str, tuple[px.Plugin, str, bytes]]:
-    """The jobs: plugin, function and document."""
+    """Return the jobs: plugin, function and document, by name."""
     track = px.Plugin.from_file(FIXTURES / "track_length.js")
     return {
         "track": (track, "calculate", (FIXTURES / "track_points.json").read_bytes()),
@@ -75,7 +77,7 @@ def works() -> dict[str, tuple[px.Plugin, str, bytes]]:
 
 
 def measure(sandboxes: dict[str, px.Sandbox], function: str, document: bytes, seconds: float) -> dict[str, list[float]]:
-    """Time each sandbox's job, in random rounds."""
+    """Return the seconds of each sandbox's jobs, which take turns in random order."""
     times: dict[str, list[float]] = {name: [] for name in sandboxes}
     answers = {sandbox.call_bytes(function, document) for sandbox in sandboxes.values() for _ in range(20)}
     if len(answers) != 1:
@@ -95,33 +97,37 @@ def measure(sandboxes: dict[str, px.Sandbox], function: str, document: bytes, se
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(
-        description="Compare good jobs under the default limits, without, and with others."
+        description="Compare jobs under the default limits, without limits, and under others."
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="for each kind of job (10)")
     parser.add_argument("--guest", type=Path, help="a folder with another engine.wasm to compare with, as 'other'")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page of the documentation")
     options = parser.parse_args()
-    print(f"CPython {platform.python_version()}, wasmtime {wasmtime_version()}, {cpu_name()}")
-    names = [*LIMITS, *(["other"] if options.guest else [])]
-    print(f"{'':10}{'off, us':>9}" + "".join(f"{name:>12}" for name in names if name != "off"))
+    machine, versions = describe_machine(), describe_versions()
+    print(f"{versions['python']}, wasmtime {versions['wasmtime']}, {machine['cpu']}")
+    names = [name for name in (*LIMITS, *(["other"] if options.guest else [])) if name != "off"]
+    print(f"{'':10}{'off, us':>9}" + "".join(f"{name:>12}" for name in names))
+    rows = []
     for work, (plugin, function, document) in works().items():
         sandboxes = {name: px.Sandbox(plugin, limits=limits) for name, limits in LIMITS.items()}
         if options.guest:
             sandboxes["other"] = sandbox_of(options.guest, plugin, LIMITS["off"])
         times = measure(sandboxes, function, document, options.seconds)
         base = statistics.median(times["off"])
-        ratios = (statistics.median(times[name]) / base for name in names if name != "off")
+        ratios = [statistics.median(times[name]) / base for name in names]
         print(f"{work:10}{base * 1e6:9.1f}" + "".join(f"{ratio:12.3f}" for ratio in ratios), flush=True)
+        rows.append((work, f"{base * 1e6:.1f}", *(f"{ratio:.3f}" for ratio in ratios)))
         for sandbox in sandboxes.values():
             sandbox.close()
-
-
-def cpu_name() -> str:
-    """The processor, as the system names it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
+    if options.page is not None:
+        write_page(
+            options.page,
+            title="Limits",
+            command=this_command(),
+            columns=("job", "off, us", *names),
+            rows=rows,
+            notes=[NOTE],
+        )
 
 
 if __name__ == "__main__":

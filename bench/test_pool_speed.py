@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from parallel_exec.measure.machine import available_cpus
+from parallel_exec import Plugin
+from parallel_exec._cpus import usable_cpus
 from parallel_exec.pool import Pool
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
 
 pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark, or the extra 'bench'")
 
@@ -15,19 +21,19 @@ JOBS = 200
 
 
 @pytest.fixture(scope="module")
-def pool(plugin, identity, document):
-    with Pool(available_cpus()) as pool:
+def pool(plugin: Plugin, identity: Plugin, document: bytes) -> Iterator[Pool]:
+    with Pool(usable_cpus()) as pool:
         # Each worker has both plugins before anything is timed.
-        list(pool.map(plugin.function("calculate"), itertools.repeat(document, 8 * available_cpus())))
-        list(pool.map(identity.function("identity"), range(8 * available_cpus())))
+        list(pool.map(plugin.function("calculate"), itertools.repeat(document, 8 * usable_cpus())))
+        list(pool.map(identity.function("identity"), range(8 * usable_cpus())))
         yield pool
 
 
 @pytest.mark.benchmark(group="pool start")
-def test_start_and_first_result(benchmark, identity):
+def test_start_and_first_result(benchmark: BenchmarkFixture, identity: Plugin) -> None:
     function = identity.function("identity")
 
-    def start():
+    def start() -> Any:
         with Pool(1) as pool:
             return pool.submit(function, 1).result()
 
@@ -35,24 +41,24 @@ def test_start_and_first_result(benchmark, identity):
 
 
 @pytest.mark.benchmark(group="pool round trip")
-def test_round_trip_tiny(benchmark, pool, identity):
+def test_round_trip_tiny(benchmark: BenchmarkFixture, pool: Pool, identity: Plugin) -> None:
     function = identity.function("identity", output="bytes")
     benchmark(lambda: pool.submit(function, b"1").result())
 
 
 @pytest.mark.benchmark(group="pool round trip")
-def test_round_trip(benchmark, pool, plugin, document):
+def test_round_trip(benchmark: BenchmarkFixture, pool: Pool, plugin: Plugin, document: bytes) -> None:
     function = plugin.function("calculate", output="bytes")
     benchmark(lambda: pool.submit(function, document).result())
 
 
 @pytest.mark.benchmark(group=f"pool throughput, {JOBS} jobs")
-def test_throughput_tiny(benchmark, pool, identity):
+def test_throughput_tiny(benchmark: BenchmarkFixture, pool: Pool, identity: Plugin) -> None:
     function = identity.function("identity", output="bytes")
     benchmark(lambda: list(pool.map(function, itertools.repeat(b"1", JOBS))))
 
 
 @pytest.mark.benchmark(group=f"pool throughput, {JOBS} jobs")
-def test_throughput(benchmark, pool, plugin, document):
+def test_throughput(benchmark: BenchmarkFixture, pool: Pool, plugin: Plugin, document: bytes) -> None:
     function = plugin.function("calculate", output="bytes")
     benchmark(lambda: list(pool.map(function, itertools.repeat(document, JOBS))))

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from parallel_exec import Limits, MemoryImage, Sandbox
+from parallel_exec import Limits, MemoryImage, Plugin, Sandbox
 from parallel_exec.measure.strategies import STRATEGIES, Work
 from parallel_exec.sandbox._js.driver import Driver
 from parallel_exec.sandbox._reset import fill_new
+
+if TYPE_CHECKING:
+    from pytest_benchmark.fixture import BenchmarkFixture
 
 pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark, or the extra 'bench'")
 
 
 @pytest.mark.benchmark(group="capture")
-def test_capture_an_image(benchmark, plugin):
+def test_capture_an_image(benchmark: BenchmarkFixture, plugin: Plugin) -> None:
     benchmark(MemoryImage.capture, plugin.source, name=plugin.name)
 
 
 @pytest.mark.benchmark(group="capture")
-def test_from_source_to_first_result(benchmark, plugin, document):
-    def first_result():
+def test_from_source_to_first_result(benchmark: BenchmarkFixture, plugin: Plugin, document: bytes) -> None:
+    def first_result() -> bytes:
         image = MemoryImage.capture(plugin.source, name=plugin.name)
         with Sandbox(image) as sandbox:
             return sandbox.call_bytes("calculate", document)
@@ -28,31 +33,31 @@ def test_from_source_to_first_result(benchmark, plugin, document):
 
 
 @pytest.mark.benchmark(group="capture")
-def test_image_to_bytes_and_back(benchmark, image):
+def test_image_to_bytes_and_back(benchmark: BenchmarkFixture, image: MemoryImage) -> None:
     benchmark(lambda: MemoryImage.from_bytes(image.to_bytes()))
 
 
 @pytest.mark.benchmark(group="start")
-def test_start_a_sandbox(benchmark, image):
+def test_start_a_sandbox(benchmark: BenchmarkFixture, image: MemoryImage) -> None:
     benchmark(lambda: Sandbox(image).close())
 
 
 @pytest.mark.benchmark(group="job")
-def test_job_and_reset(benchmark, image, document):
+def test_job_and_reset(benchmark: BenchmarkFixture, image: MemoryImage, document: bytes) -> None:
     with Sandbox(image) as sandbox:
         benchmark(sandbox.call_bytes, "calculate", document)
 
 
 @pytest.mark.benchmark(group="job")
-def test_job_without_its_reset(benchmark, image, document):
-    """A warm sandbox, as in the test above, but what makes it fresh again is not in the time."""
+def test_job_without_its_reset(benchmark: BenchmarkFixture, image: MemoryImage, document: bytes) -> None:
+    """Run the job of the test above in a warm sandbox, without timing the reset."""
     with Driver.open(Limits()) as driver:
         fill_new(driver.instance, image, image.plan)
 
-        def reset():
+        def reset() -> None:
             image.plan.apply(driver.instance, driver.instance.size())
 
-        def job():
+        def job() -> bytes:
             driver.put(document, name="calculate")
             driver.call("engine_job")
             return driver.output()
@@ -61,7 +66,9 @@ def test_job_without_its_reset(benchmark, image, document):
 
 
 @pytest.mark.benchmark(group="job")
-def test_job_in_a_new_instance_of_the_baked_module(benchmark, plugin, document):
+def test_job_in_a_new_instance_of_the_baked_module(
+    benchmark: BenchmarkFixture, plugin: Plugin, document: bytes
+) -> None:
     work = Work(plugin=plugin, function="calculate", document=document, limits=Limits())
     with STRATEGIES["parser"](work) as strategy:
         strategy.prepare()
@@ -69,7 +76,7 @@ def test_job_in_a_new_instance_of_the_baked_module(benchmark, plugin, document):
 
 
 @pytest.mark.benchmark(group="job")
-def test_job_with_python_values(benchmark, image, document):
+def test_job_with_python_values(benchmark: BenchmarkFixture, image: MemoryImage, document: bytes) -> None:
     import orjson
 
     value = orjson.loads(document)
@@ -78,14 +85,14 @@ def test_job_with_python_values(benchmark, image, document):
 
 
 @pytest.mark.benchmark(group="tiny job")
-def test_tiny_job_and_reset(benchmark, identity):
+def test_tiny_job_and_reset(benchmark: BenchmarkFixture, identity: Plugin) -> None:
     with Sandbox(identity) as sandbox:
         benchmark(sandbox.call_bytes, "identity", b'{"a":1}')
 
 
 @pytest.mark.benchmark(group="reset")
-def test_reset(benchmark, image, document):
-    """Of all that a job on the shipped document touches."""
+def test_reset(benchmark: BenchmarkFixture, image: MemoryImage, document: bytes) -> None:
+    """Reset everything that a job on the shipped document touches."""
     with Driver.open(Limits()) as driver:
         fill_new(driver.instance, image, image.plan)
         driver.put(document, name="calculate")

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use."""
+"""How many CPUs this process may use: the one answer for pools, commands and reports."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import math
 import os
 from pathlib import Path
 
+CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
+
 
 def usable_cpus() -> int:
-    """Return the number of CPUs that affinity and cgroup quota leave this process, at least 1; quotas are rounded up.
+    """Return the number of CPUs that CPU affinity and the cgroup's quota allow, at least 1; quotas are rounded up.
 
     >>> usable_cpus() >= 1
     True
@@ -17,12 +20,12 @@ def usable_cpus() -> int:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:
         allowed = os.cpu_count() or 1
-    quota = _cgroup_quota(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    quota = _cgroup_quota(CGROUPS, MEMBERSHIP)
     return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
 
 
 def _cgroup_quota(root: Path, membership: Path) -> float | None:
-    """The tightest CPU quota, in CPUs, of this process's cgroup and those above it; None for no quota."""
+    """Return the tightest quota, in CPUs, of this process's cgroup and the cgroups above it; None if there is none."""
     try:
         lines = membership.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -35,7 +38,7 @@ def _cgroup_quota(root: Path, membership: Path) -> float | None:
             continue
         top = root / "cpu" if controllers else root
         group = top / path.lstrip("/")
-        # Inside a container the path may be the host's and not exist here; the mount's own root then is the group.
+        # In a container this may be the host's path, which does not exist here; the mount's root is the group then.
         for folder in (group, *group.parents):
             quota = _quota_v1(folder) if controllers else _quota_v2(folder)
             if quota is not None:
@@ -49,7 +52,7 @@ def _quota_v2(folder: Path) -> float | None:
     try:
         quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         return int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):  # "max 100000" is no quota
+    except (OSError, ValueError, ZeroDivisionError):  # "max 100000" means no quota
         return None
 
 

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Make the documents that tests, benches and the README run plugins over.
+"""Make the documents that tests, benchmarks and the README run plugins over.
 
     python scripts/make_fixtures.py --list
     python scripts/make_fixtures.py polygons.json tiny.ndjson
     python scripts/make_fixtures.py --all
 
-prints the path of each fixture, having written it only if it was missing or different. `ensure` is the same from
-Python. track_points.json is committed; the rest goes to fixtures/generated/, which git ignores.
+prints the path of each fixture, which is written only if it is missing or differs. `ensure` does the same from Python.
+track_points.json is committed; the others go to fixtures/generated/, which git ignores.
 
 Every byte is the same on every machine and Python version, and the recorded SHA-256 proves it. That is why the
-makers below use nothing of `random` but `Random.random()` (the other methods may draw differently in another Python
-version) and nothing of `math` but `sqrt` and `nextafter`: the last bit of a sine is the C library's own.
+makers below use only `Random.random()` of `random` (the other methods may differ between Python versions) and only
+`sqrt` and `nextafter` of `math` (the last bit of a sine depends on the C library).
 """
 
 # ruff: noqa: RUF001 (letters that look like Latin ones are the point of some texts here)
@@ -21,12 +21,11 @@ import argparse
 import hashlib
 import json
 import math
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, NoReturn, TypeVar
@@ -40,12 +39,12 @@ Json = dict[str, Any]
 
 
 class FixtureError(Exception):
-    """A fixture that cannot be made: unknown name, or bytes that differ from the recorded digest."""
+    """A fixture cannot be made: its name is unknown, or its bytes do not have the recorded digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fixture:
-    """One document: how to make it, and the digest of the bytes that must come out."""
+    """One document: how to make it, and the digest that its bytes must have."""
 
     name: str
     description: str
@@ -70,14 +69,14 @@ def between(rng: Random, low: float, high: float) -> float:
 
 
 def coordinate(degrees: float) -> float:
-    """The nearest number that takes 15 to 17 significant digits to write, as exported coordinates do."""
+    """Return the next number that takes 15 to 17 significant digits to write, as exported coordinates do."""
     while len(repr(abs(degrees)).replace(".", "").lstrip("0")) < 15:
         degrees = math.nextafter(degrees, math.inf)
     return degrees
 
 
 def turned(x: float, y: float, tan_half: float) -> tuple[float, float]:
-    """The vector turned by an angle, given as the tangent of its half: exact arithmetic, no sine needed."""
+    """Return the vector, turned by an angle that is given as the tangent of its half: exact, without a sine."""
     square = tan_half * tan_half
     cosine, sine = (1 - square) / (1 + square), 2 * tan_half / (1 + square)
     return x * cosine - y * sine, x * sine + y * cosine
@@ -92,19 +91,24 @@ def point(longitude: float, latitude: float) -> Json:
 
 
 def collection(name: str, features: Sequence[str]) -> bytes:
-    """A FeatureCollection with one already encoded feature per line, as GDAL writes it."""
+    """Return a FeatureCollection with one encoded feature per line, as GDAL writes it."""
     head = f'{{"type":"FeatureCollection","name":{compact(name)},"crs":{compact(CRS84)},"features":[\n'
     return (head + ",\n".join(features) + "\n]}\n").encode()
+
+
+def by_line(documents: Sequence[str]) -> bytes:
+    """Return one encoded document per line."""
+    return ("\n".join(documents) + "\n").encode()
 
 
 # --------------------------------------------------------------------------------------------------- the makers
 
 
 def track_points() -> bytes:
-    """260 points of a walk of about 3.9 km, 10 to 20 m apart, as a GPX track is exported to GeoJSON."""
+    """Return 260 points of a walk of about 3.9 km, 10 to 20 m apart, as a GPX track is exported to GeoJSON."""
     rng = Random(20230514)
     longitude, latitude, elevation = 9.408_615_312_847_193, 47.283_924_716_390_58, 918.0
-    moment = datetime(2023, 5, 14, 9, 12, 3)
+    moment = datetime(2023, 5, 14, 9, 12, 3, tzinfo=UTC)
     east, north, bend, pace, slope = 0.6, 0.8, 0.0, 0.0, 0.0
     features: list[Json] = []
     for number in range(260):
@@ -130,7 +134,7 @@ def track_points() -> bytes:
 
 
 def ring(rng: Random, longitude: float, latitude: float, radius: float, count: int, *, hole: bool = False) -> list[Any]:
-    """A closed ring of count + 1 positions around a centre, anticlockwise, or clockwise for a hole (RFC 7946)."""
+    """Return a closed ring of count + 1 positions around a centre, anticlockwise; clockwise for a hole (RFC 7946)."""
     positions, wobble = [], 0.0
     for step in range(count):
         # Equal steps along the diamond |x| + |y| = 1, projected onto the circle.
@@ -190,7 +194,7 @@ CATEGORIES = ("museum", "viewpoint", "spring", "café", "church", "bus_stop", "p
 
 
 def points() -> bytes:
-    """Places with much text. Every eighth feature is written in ASCII, so with surrogate pairs as escapes."""
+    """Return places with much text. Every eighth feature is ASCII only, with surrogate pairs as escapes."""
     rng = Random(8)
     features: list[str] = []
     size = 0
@@ -214,7 +218,7 @@ def points() -> bytes:
         }
         geometry = point(between(rng, -179, 179), between(rng, -80, 80))
         feature = {"type": "Feature", "id": f"poi/{number}", "properties": properties, "geometry": geometry}
-        # json.dumps leaves the two separators as they are; other writers escape them, for JavaScript's sake.
+        # json.dumps leaves these two separators alone; other writers escape them, because JavaScript once had to.
         text = compact(feature, ascii_only=number % 8 == 7).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
         features.append(text)
         size += len(text.encode())
@@ -227,11 +231,11 @@ def tiny() -> bytes:
     for number in range(10_000):
         geometry = {"type": "Point", "coordinates": [round(between(rng, 5, 15), 5), round(between(rng, 45, 55), 5)]}
         lines.append(compact({"type": "Feature", "properties": {"id": number}, "geometry": geometry}))
-    return ("\n".join(lines) + "\n").encode()
+    return by_line(lines)
 
 
 def trees() -> list[str]:
-    """20,000 trees along the streets of a city: the features of features.json and features.ndjson."""
+    """Return 20,000 trees along the streets of a city: the features of features.json and features.ndjson."""
     rng = Random(20_000)
     species = ("Tilia cordata", "Acer platanoides", "Platanus × hispanica", "Aesculus hippocastanum", "Betula pendula")
     features = []
@@ -247,7 +251,7 @@ def trees() -> list[str]:
             "healthy": rng.random() < 0.93,
             "remark": pick(rng, (None, None, None, "leaning", "hollow trunk")),
         }
-        along = 124 - house if street % 2 else house  # back along every other street, so the way has no leaps
+        along = 124 - house if street % 2 else house  # back along every other street, so that the path has no jumps
         longitude = 8.5 + along * 0.000_15 + between(rng, -0.000_02, 0.000_02)
         latitude = 47.3 + street * 0.000_3 + between(rng, -0.000_02, 0.000_02)
         geometry = point(longitude, latitude)
@@ -278,7 +282,7 @@ FIXTURE_LIST = (
     ),
     Fixture(
         "features.ndjson", "the same 20,000 features, one per line, 5 MB",
-        lambda: ("\n".join(trees()) + "\n").encode(),
+        lambda: by_line(trees()),
         "6f5744b51579c0510042cb461f43d3856ab4b70399be385fe6eeb7db844b3c09",
     ),
 )  # fmt: skip
@@ -289,10 +293,17 @@ BY_NAME = {fixture.name: fixture for fixture in FIXTURE_LIST}
 
 
 def ensure(name: str, out: Path | None = None) -> Path:
-    """The path of a fixture, made now if it is missing or out of date.
+    """Return the path of a fixture, which is made if it is missing or out of date.
 
-    out is the directory to use instead of the fixture's own. Raises FixtureError for an unknown name, and OSError
-    where the directory cannot be written. Safe to call from several processes at once.
+    Several processes may call this at once.
+
+    Args:
+        name: the fixture's name.
+        out: the directory to use instead of the fixture's own.
+
+    Raises:
+        FixtureError: the name is unknown, or the fixture's bytes do not have the recorded digest.
+        OSError: the directory cannot be written to.
     """
     if name not in BY_NAME:
         raise FixtureError(f"unknown fixture {name!r}: choose from {', '.join(BY_NAME)}")
@@ -312,16 +323,16 @@ def ensure(name: str, out: Path | None = None) -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: readers see the old bytes or the new ones."""
+    """Write a file atomically: readers see either the old bytes or the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "wb") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep other users' checkouts from reading it
-        os.replace(temporary, path)
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would keep other users' checkouts from reading it
+        Path(temporary).replace(path)
     except BaseException:
-        os.unlink(temporary)
+        Path(temporary).unlink()
         raise
 
 
@@ -331,11 +342,11 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = OneLineParser(prog="make_fixtures", description="Make the documents that tests and benches run over.")
+    parser = OneLineParser(prog="make_fixtures", description="Make the documents that tests and benchmarks run over.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="fixtures to make, see --list")
     parser.add_argument("--all", action="store_true", help="make every fixture")
     parser.add_argument("--out", type=Path, metavar="DIR", help="directory to write to (default: fixtures/)")
-    parser.add_argument("--list", action="store_true", help="print the fixtures there are, and make none")
+    parser.add_argument("--list", action="store_true", help="list the fixtures, and make none")
     options = parser.parse_args(arguments)
     if options.list:
         for fixture in FIXTURE_LIST:

@@ -3,14 +3,15 @@
 
     python bench/json/compare.py                  all fixtures
     python bench/json/compare.py FILE ...         these documents instead
-    python bench/json/compare.py --json out.json  the figures, too
+    python bench/json/compare.py --json out.json  write the figures as well
+    python bench/json/compare.py --page docs/benchmarks/json.md
 
 QuickJS's own is called through an engine with exports for it, own.c, so the compiler of scripts/build_guest.py must be
 installed.
 
-Everybody is measured in turn, round by round in another order, so that whatever drifts hits all alike; what counts are
-the ratios of the medians within one run. `job` is the identity through Sandbox.call_bytes, each in a fresh sandbox: it
-stands beside parse and stringify together.
+All contestants are measured in rounds, each in another order, so that drift affects all of them alike; what counts are
+the ratios of the medians within one run. `job` is the identity through Sandbox.call_bytes, each in a fresh sandbox:
+compare it with parse and stringify together.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from pathlib import Path
 from statistics import median
 
 import orjson
-from contestants import ACTIONS, LIMITS, Contestant, contestants, engines
+from contestants import ACTIONS, LIMITS, Contestant, contestants, engines, node_version
+from pages import this_command, write_page
 
 import parallel_exec as px
 from parallel_exec.measure.machine import describe_machine, describe_versions
@@ -37,7 +39,11 @@ FIXTURES = ("polygons.json", "points.json", "features.json", "tiny.ndjson")
 TRACK = ROOT / "fixtures" / "track_points.json"
 ROUNDS = 12
 
-# Document, action, contestant, whom it is compared with, the largest ratio that is aimed at.
+NOTE = """Microseconds, medians. `ours` and `engine` are our reader and writer and those of QuickJS, in the sandbox.
+`job` is the identity through `Sandbox.call_bytes`, each time in a fresh sandbox. The track job is the README's: the
+length of a track."""
+
+# Document, action, contestant, the one that it is compared with, and the largest ratio to aim for.
 TARGETS = [
     ("track_points.json", "parse", "ours", "V8", 0.70),
     ("polygons.json", "parse", "ours", "V8", 0.45),
@@ -56,9 +62,10 @@ Medians = dict[str, dict[str, dict[str, float]]]  # document, action, contestant
 
 
 def fixture_paths(scratch: Path) -> list[Path]:
-    """Make the fixtures and return their paths; of the file with one document a line, the first line."""
+    """Make the fixtures and return their paths; the first line stands for a file with one document per line."""
     spec = importlib.util.spec_from_file_location("make_fixtures", ROOT / "scripts" / "make_fixtures.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["make_fixtures"] = module
     spec.loader.exec_module(module)
@@ -98,7 +105,7 @@ def measure(path: Path, everybody: list[Contestant], seconds: float) -> dict[str
 
 
 def track_jobs() -> dict[str, Callable[[], object]]:
-    """The job that the README speaks of, by everybody who can do it: a document's bytes in, a number out."""
+    """Return the README's job, done by everything that can do it: a document's bytes in, a number out."""
     from parallel_exec.measure.peers import PEERS, NotForThisWork
     from parallel_exec.measure.strategies import Work
 
@@ -121,7 +128,7 @@ def track_jobs() -> dict[str, Callable[[], object]]:
 
 
 def measure_track_jobs(seconds: float) -> dict[str, float]:
-    """Return the median microseconds of each."""
+    """Return the median microseconds of each track job."""
     jobs = track_jobs()
     samples: dict[str, list[float]] = {name: [] for name in jobs}
     names, order = list(jobs), random.Random(0)
@@ -136,7 +143,7 @@ def measure_track_jobs(seconds: float) -> dict[str, float]:
 
 
 def print_tables(medians: Medians, sizes: dict[str, int]) -> None:
-    """Print the medians and, where it applies, what is aimed at."""
+    """Print the medians, and the targets that apply."""
     for document, actions in medians.items():
         print(f"\n{document}, {sizes[document]:,} bytes")
         for action, by_name in actions.items():
@@ -155,6 +162,29 @@ def print_tables(medians: Medians, sizes: dict[str, int]) -> None:
             print(f"  {document:18} {action:10} {name + ' / ' + other:28} {ratio:6.3f}  at most {most:.3f}  {verdict}")
 
 
+def cells(times: dict[str, float], names: list[str]) -> list[str]:
+    """Return a table's cells for these contestants; empty where one does not take part."""
+    return [f"{times[name]:,.1f}" if name in times else "" for name in names]
+
+
+def write_json_page(path: Path, medians: Medians, sizes: dict[str, int]) -> None:
+    """Write the medians as a page."""
+    names = list(dict.fromkeys(name for actions in medians.values() for times in actions.values() for name in times))
+    write_page(
+        path,
+        title="JSON",
+        command=this_command(),
+        columns=("document", "bytes", "action", *names),
+        rows=[
+            (document, f"{sizes[document]:,}", action, *cells(times, names))
+            for document, actions in medians.items()
+            for action, times in actions.items()
+            if times
+        ],
+        notes=[NOTE, *([f"V8 is that of Node {version}."] if (version := node_version()) else [])],
+    )
+
+
 def main() -> int:
     """Run the command line and return its exit status."""
     parser = argparse.ArgumentParser(description="Compare our JSON with the engine's own, orjson and V8.")
@@ -162,7 +192,8 @@ def main() -> int:
     parser.add_argument(
         "--seconds", type=float, default=1.0, help="for each contestant and action on each document (1)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too; - is standard output")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE; - is standard output")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page of the documentation")
     options = parser.parse_args()
     medians: Medians = {}
     sizes: dict[str, int] = {}
@@ -174,7 +205,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             for path in options.documents or fixture_paths(Path(scratch)):
-                orjson.loads(path.read_bytes())  # a clear error for what is no JSON
+                orjson.loads(path.read_bytes())  # a clear error if it is not JSON
                 medians[path.name] = measure(path, everybody, options.seconds)
                 sizes[path.name] = path.stat().st_size
     finally:
@@ -184,6 +215,8 @@ def main() -> int:
         medians[TRACK.name]["track job"] = measure_track_jobs(4 * options.seconds)
     if options.json is None or str(options.json) != "-":
         print_tables(medians, sizes)
+    if options.page is not None:
+        write_json_page(options.page, medians, sizes)
     if options.json is not None:
         record = {"machine": describe_machine(), "versions": describe_versions(), "bytes": sizes, "median_us": medians}
         text = json.dumps(record, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Who reads and writes JSON in bench/json: ours and the engine's own in the sandbox, orjson, and V8 in Node."""
+"""The contestants of bench/json: our JSON and the engine's own in the sandbox, orjson, and V8 in Node."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import orjson
 import parallel_exec as px
 from parallel_exec.sandbox._js.mailbox import Status
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import engines
+from guest import Guest
 
 ACTIONS = ("parse", "stringify", "round trip")
 IDENTITY = px.Plugin("function identity(document) { return document }", name="identity.js")
@@ -34,19 +35,19 @@ class Contestant(ABC):
 
     @abstractmethod
     def times(self, action: str, count: int) -> list[float]:
-        """Return the microseconds of each of so many runs."""
+        """Return the microseconds that each of that many runs took; nothing for an action that it does not do."""
 
     def close(self) -> None:  # noqa: B027 - only some hold anything
         pass
 
 
-class Guest(Contestant):
-    """The sandbox's JSON, timed export by export; after each the memory is reset, untimed."""
+class GuestExports(Contestant):
+    """The sandbox's JSON, timed export by export; the reset after each job is not timed."""
 
-    def __init__(self, name: str, sandbox: px.Sandbox, read: str, write: str) -> None:
+    def __init__(self, name: str, guest: Guest, read: str, write: str) -> None:
         self.name = name
-        self._sandbox = sandbox
-        self._read, self._write = read, write
+        self._guest = guest
+        self._exports = (read, "engine_invoke", write)
 
     def load(self, path: Path) -> None:
         self._document = path.read_bytes()
@@ -55,26 +56,13 @@ class Guest(Contestant):
         return [self._time(action) for _ in range(count)]
 
     def _time(self, action: str) -> float:
-        sandbox = self._sandbox
-        instance = sandbox._runner._instance or sandbox._runner._open()
-        end = sandbox._runner._put(instance, "identity", self._document, len(self._document))
-        read, invoke, write = instance.bind(self._read), instance.bind("engine_invoke"), instance.bind(self._write)
-        start = time.perf_counter()
-        read()
-        taken = {"parse": time.perf_counter() - start}
-        invoke()
-        start = time.perf_counter()
-        write()
-        taken["stringify"] = time.perf_counter() - start
-        taken["round trip"] = taken["parse"] + taken["stringify"]
-        reply = instance.reply()
+        (read, _), _, (write, reply) = self._guest.run("identity", self._document, *self._exports)
         if reply.status != Status.OK:
             raise RuntimeError(f"{self.name}: the guest reports {Status(reply.status).name}")
-        sandbox._runner._image.plan.apply(instance, min(max(reply.high_water, end), instance.size()), reply.stack_low)
-        return taken[action] * 1e6
+        return {"parse": read, "stringify": write, "round trip": read + write}[action]
 
     def close(self) -> None:
-        self._sandbox.close()
+        self._guest.close()
 
 
 class Orjson(Contestant):
@@ -100,7 +88,7 @@ class Orjson(Contestant):
 
 
 class Node(Contestant):
-    """V8, in a process of its own that times itself."""
+    """V8, in a process of its own, which times itself."""
 
     name = "V8"
 
@@ -112,12 +100,13 @@ class Node(Contestant):
         self._process = subprocess.Popen([node, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def _ask(self, **request: Any) -> Any:
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("node has ended")
+            raise RuntimeError("node has exited")
         return json.loads(line)
 
     def load(self, path: Path) -> None:
@@ -156,16 +145,23 @@ class Job(Contestant):
         self._sandbox.close()
 
 
+def node_version() -> str | None:
+    """Return the version of Node, if it is installed."""
+    node = shutil.which("node")
+    return node and subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
 def contestants() -> list[Contestant]:
-    """Return all that can take part here.
+    """Return all contestants that are available here.
 
     Raises:
         BuildError: the engine with exports for its own JSON cannot be built.
     """
-    own = engines.sandbox_of(engines.build(Path(__file__).with_name("own.c")), IDENTITY, LIMITS)
+    with engines.instead(engines.build(Path(__file__).with_name("own.c"))):
+        own = Guest(px.MemoryImage.capture(IDENTITY.source, name=IDENTITY.name), LIMITS)
     found: list[Contestant] = [
-        Guest("ours", px.Sandbox(IDENTITY, limits=LIMITS), "engine_read", "engine_write"),
-        Guest("engine", own, "engine_read_own", "engine_write_own"),
+        GuestExports("ours", Guest(IDENTITY.image(), LIMITS), "engine_read", "engine_write"),
+        GuestExports("engine", own, "engine_read_own", "engine_write_own"),
         Job(),
         Orjson(),
     ]

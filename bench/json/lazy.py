@@ -1,16 +1,16 @@
-"""Bounds on what lazy values (byte spans until they are touched) could win and would lose.
+"""Bounds on what lazy values (spans of bytes until they are touched) could gain and would cost.
 
     python bench/json/lazy.py [DOCUMENT ...]
 
-compiles the engine with lazy.c beside it (the compiler of scripts/build_guest.py must be installed) and measures, for
-each document, our reader R and writer W, a pass S that validates the document as strictly as the reader and makes
-nothing, the same with the check K that every number is written as JSON.stringify would, and a copy C of the text. Then
+compiles the engine with lazy.c (the compiler of scripts/build_guest.py must be installed) and measures, for each
+document: our reader R and writer W; a pass S that validates the document as strictly as the reader but makes no values;
+the same with the check K that every number is written as JSON.stringify would write it; and a copy C of the text. Then
 
-    read some       R / S                  at most, as if what is read cost nothing
-    pass through    (R + W) / (S + K + C)  at most, as if neither white space nor escapes nor double keys existed
-    touch all       (S + R + W) / (R + W)  at least, as if finding the parts again were free
+    read some       R / S                  an upper bound, as if reading the parts in use cost nothing
+    pass through    (R + W) / (S + K + C)  an upper bound, as if white space, escapes and duplicate keys did not exist
+    touch all       (S + R + W) / (R + W)  a lower bound, as if finding the parts again were free
 
-are times by which a lazy reader could be faster on the first two, and slower on the last.
+are the factors by which a lazy reader could be faster (the first two) and slower (the last).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from statistics import median
 
 from compare import ROUNDS, fixture_paths
 from contestants import IDENTITY, LIMITS, engines
+from guest import Guest
 
 import parallel_exec as px
 from parallel_exec.sandbox._js.mailbox import Status
@@ -33,47 +34,16 @@ LAZY = Path(__file__).with_name("lazy.c")
 FORMS = b' {"a\\u00e9": [1, -2.5e+3, 0.125, true, false, null, "caf\xc3\xa9 \xf0\x9f\x98\x80\\n"], "b": {}} '
 
 
-class Bench:
-    """One sandbox whose exports are timed one at a time."""
-
-    def __init__(self, sandbox: px.Sandbox) -> None:
-        self._sandbox = sandbox
-
-    def run(self, document: bytes, *exports: str) -> tuple[dict[str, float], list[tuple[int, int]]]:
-        """Call exports on a document and reset; return the microseconds, and status and error offset, of each."""
-        sandbox = self._sandbox
-        instance = sandbox._runner._instance or sandbox._runner._open()
-        end = sandbox._runner._put(instance, "identity", document, len(document))
-        taken: dict[str, float] = {}
-        replies: list[tuple[int, int]] = []
-        high_water, stack_low = 0, 1 << 32
-        for export in exports:
-            call = instance.bind(export)
-            start = time.perf_counter()
-            call()
-            taken[export] = (time.perf_counter() - start) * 1e6
-            reply = instance.reply()
-            replies.append((reply.status, reply.error_offset))
-            high_water, stack_low = max(high_water, reply.high_water), min(stack_low, reply.stack_low)
-        sandbox._runner._image.plan.apply(instance, min(max(high_water, end), instance.size()), stack_low)
-        return taken, replies
-
-    def times(self, document: bytes) -> dict[str, float]:
-        """Return the microseconds of R, W, S, SK and C, each run once."""
-        whole, _ = self.run(document, "engine_read", "engine_invoke", "engine_write")
-        skip, _ = self.run(document, "engine_skip")
-        check, _ = self.run(document, "engine_skip_canonical", "engine_copy")
-        return {
-            "R": whole["engine_read"],
-            "W": whole["engine_write"],
-            "S": skip["engine_skip"],
-            "SK": check["engine_skip_canonical"],
-            "C": check["engine_copy"],
-        }
+def times(guest: Guest, document: bytes) -> dict[str, float]:
+    """Return the microseconds of R, W, S, SK and C, each run once."""
+    (read, _), _, (write, _) = guest.run("identity", document, "engine_read", "engine_invoke", "engine_write")
+    ((skip, _),) = guest.run("identity", document, "engine_skip")
+    (check, _), (copy, _) = guest.run("identity", document, "engine_skip_canonical", "engine_copy")
+    return {"R": read, "W": write, "S": skip, "SK": check, "C": copy}
 
 
-def check_strictness(bench: Bench, count: int) -> None:
-    """Raise AssertionError if the pass S takes what the reader refuses, or the reverse, on damaged documents."""
+def check_strictness(guest: Guest, count: int) -> None:
+    """Raise AssertionError if the pass S and the reader disagree on whether a damaged document is valid."""
     source = random.Random(0)
     bad = 0
     for _ in range(count):
@@ -88,35 +58,37 @@ def check_strictness(bench: Bench, count: int) -> None:
             text.insert(at, text[at])
         else:
             del text[at:]
-        _, [(status, _)] = bench.run(bytes(text), "engine_read")
-        _, [(_, refused)] = bench.run(bytes(text), "engine_skip")
-        assert (status == Status.OK) == (not refused), f"the reader and the pass differ on {bytes(text)!r}"
-        bad += refused
+        ((_, reply),) = guest.run("identity", bytes(text), "engine_read")
+        ((_, skipped),) = guest.run("identity", bytes(text), "engine_skip")
+        refused = skipped.error_offset
+        assert (reply.status == Status.OK) == (not refused), f"the reader and the pass differ on {bytes(text)!r}"
+        bad += bool(refused)
     assert 0 < bad < count, "the damage must leave some documents whole and some not"
 
 
 def main() -> int:
     """Run the command line and return its exit status."""
-    parser = argparse.ArgumentParser(description="Measure bounds on what lazy values could win and would lose.")
+    parser = argparse.ArgumentParser(description="Measure bounds on what lazy values could gain and would cost.")
     parser.add_argument("documents", nargs="*", type=Path, metavar="DOCUMENT", help="documents instead of the fixtures")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each document (2)")
     options = parser.parse_args()
     try:
-        bench = Bench(engines.sandbox_of(engines.build(LAZY), IDENTITY, LIMITS))
+        with engines.instead(engines.build(LAZY)):
+            guest = Guest(px.MemoryImage.capture(IDENTITY.source, name=IDENTITY.name), LIMITS)
     except engines.build_guest.BuildError as error:
         print(f"lazy: {error}", file=sys.stderr)
         return 1
-    check_strictness(bench, 5000)
+    check_strictness(guest, 5000)
     heads = "".join(f"{name:>9}" for name in ("R", "W", "S", "K", "C"))
     print(f"{'microseconds':23}{heads}  read some  pass through  touch all")
     with tempfile.TemporaryDirectory() as scratch:
         for path in options.documents or fixture_paths(Path(scratch))[:-1]:
             document = path.read_bytes()
-            bench.times(document)  # the first run faults memory in
+            times(guest, document)  # the first run faults memory in
             samples: list[dict[str, float]] = []
             until = time.perf_counter() + options.seconds
             while time.perf_counter() < until or len(samples) < ROUNDS:
-                samples.append(bench.times(document))
+                samples.append(times(guest, document))
             r, w, s, sk, c = (median(sample[name] for sample in samples) for name in ("R", "W", "S", "SK", "C"))
             print(
                 f"{path.name:23}"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What a pool's throughput is worth behind gRPC: streams of 121 KB documents to `pexec serve` beside `Pool.map`.
+"""How much of a pool's throughput is left behind gRPC: streams of documents to `pexec serve` compared with `Pool.map`.
 
-    python bench/service/compare.py --workers 2 --json out.json
+    python bench/service/compare.py --workers 2 --json out.json --page docs/benchmarks/service.md
 
-All in turn, round by round in another order, on the same documents, with the answers compared. The server is a process
-of its own with as many workers as the pool here; this process is the client, so that client, server and workers share
-the machine's CPUs. What counts is the median of the ratios to `Pool.map` in the same round, and the CPU time that each
-process spends on a document, which neighbours on the machine change least.
+They take turns, in each round in another order, on the same documents, and the answers are compared. The server is a
+process of its own with as many workers as the pool here; this process is the client, so client, server and workers
+share the machine's CPUs. What counts is the median of the ratios to `Pool.map` in the same round, and the CPU time that
+each process spends on a document, which neighbours on the machine affect least.
 """
 
 from __future__ import annotations
@@ -24,17 +24,21 @@ from statistics import mean, median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "pool"))
-
-import work
-
 import parallel_exec as px
 from parallel_exec.measure.fixture import plugin_path
 from parallel_exec.measure.machine import describe_machine, describe_versions
 from parallel_exec.service import Client
 
+BENCH = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(BENCH), str(BENCH / "pool")]
+import work  # noqa: E402 - its folder is not on the path before
+from pages import this_command, write_page  # noqa: E402 - nor is this one's
+
+PARTS = ("client", "server", "workers")
+NOTE = """Documents per second are medians; `of Pool.map` is the median of the ratios in the same round; the last
+columns are the CPU time that each process spends on a document."""
 TINY = px.Plugin("function identity(d) { return d }", name="identity.js")
-# What to run, and whose CPU time counts: process ids of client, server and workers.
+# What to run, and the process ids of client, server and workers, whose CPU time counts.
 Runner = tuple[Callable[[], Iterator[bytes]], dict[str, list[int]]]
 
 
@@ -46,7 +50,7 @@ def serve(workers: int, address: str) -> tuple[subprocess.Popen[str], str]:
 
 
 def cpu_s(pids: list[int]) -> float:
-    """Return the CPU time that processes have spent, with all their threads, also those that have ended."""
+    """Return the CPU time that processes have spent, in all their threads, including those that have ended."""
     total = 0.0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -55,7 +59,7 @@ def cpu_s(pids: list[int]) -> float:
 
 
 def worker_pids(client: Client) -> list[int]:
-    """Return the server's workers, once all of them have been forked."""
+    """Return the process ids of the server's workers, once all of them have started."""
     while True:
         pids = [pid for pid, _ in client.stats().workers]
         if all(pids):
@@ -63,7 +67,7 @@ def worker_pids(client: Client) -> list[int]:
 
 
 def measure(runners: dict[str, Runner], expected: list[bytes], rounds: int) -> dict[str, dict[str, float]]:
-    """Return each runner's documents per second, what part of Pool.map's they are, and CPU per document in us."""
+    """Return each runner's documents per second, their ratio to Pool.map's, and CPU per document in microseconds."""
     rates: dict[str, list[float]] = {name: [] for name in runners}
     cpu: dict[str, list[list[float]]] = {name: [] for name in runners}
     order = list(runners)
@@ -146,20 +150,40 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--windows", default="32,256,1024", help="windows of the streams over shared memory")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE as well")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page of the documentation")
     arguments = parser.parse_args()
     print(describe_machine(), describe_versions(), sep="; ")
     windows = [int(window) for window in arguments.windows.split(",")]
     found = compare(arguments.workers, arguments.documents, arguments.rounds, windows)
     for name, figures in found.items():
-        print(f"\n{name}: documents per second, their part of Pool.map's, and microseconds of CPU per document")
+        print(f"\n{name}: documents per second, their ratio to Pool.map's, and microseconds of CPU per document")
         for what, row in figures.items():
-            spent = ", ".join(f"{part} {row[part]:.0f}" for part in ("client", "server", "workers") if part in row)
+            spent = ", ".join(f"{part} {row[part]:.0f}" for part in PARTS if part in row)
             print(f"  {what:30} {row['per second']:9,.0f} {row['of Pool.map']:6.2f}   {spent}")
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(found, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+    if arguments.page:
+        write_page(
+            arguments.page,
+            title="Service",
+            command=this_command(),
+            columns=("documents", "way", "per second", "of Pool.map", *(f"{part}, us" for part in PARTS)),
+            rows=[
+                (
+                    name,
+                    way,
+                    f"{row['per second']:,.0f}",
+                    f"{row['of Pool.map']:.2f}",
+                    *(f"{row[part]:.0f}" if part in row else "" for part in PARTS),
+                )
+                for name, figures in found.items()
+                for way, row in figures.items()
+            ],
+            notes=[NOTE, f"{arguments.workers} workers."],
+        )
 
 
 if __name__ == "__main__":
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH"))))
     main()

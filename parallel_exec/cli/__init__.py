@@ -1,1 +1,1 @@
-"""The command ``pexec``: one file per command, each thin over the library."""
+"""The command ``pexec``: a module per command, or per group of them, each a thin layer over the library."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from parallel_exec.cli.options import DebugOption
+from parallel_exec.cli.options import Commands
+from parallel_exec.sandbox._engine import artifact
 
-cache = typer.Typer(help="The cache of compiled engines.", no_args_is_help=False, rich_markup_mode=None)
+cache = Commands(help="Manage the cache of compiled engines.")
 
 
 @cache.command("info")
-def info(debug: DebugOption = False) -> None:
-    """Show where compiled engines are kept, and how large they are."""
-    from parallel_exec.sandbox._engine import artifact
-
+def info() -> None:
+    """Show where compiled engines are cached, and their sizes."""
     entries = artifact.describe()
     typer.echo(artifact.artifact_directory())
     for path, size in entries:
@@ -22,10 +21,8 @@ def info(debug: DebugOption = False) -> None:
 
 
 @cache.command("clear")
-def clear(debug: DebugOption = False) -> None:
-    """Delete the compiled engines; the next run compiles what it needs."""
-    from parallel_exec.sandbox._engine import artifact
-
+def clear() -> None:
+    """Delete the cached engines; the next run compiles what it needs."""
     typer.echo(f"{_count(artifact.clear())} deleted from {artifact.artifact_directory()}")
 
 

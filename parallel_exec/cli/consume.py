@@ -1,8 +1,9 @@
-"""`pexec consume`: documents from a Redis stream, results into another one."""
+"""`pexec consume`: documents from one Redis stream, results to another."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import secrets
 import signal
@@ -13,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parallel_exec.cli.client import CertificateOption, ServerOption, TokenOption, _connect
+from parallel_exec.cli.client import ServerAccess
 from parallel_exec.cli.failures import say, usage
 from parallel_exec.cli.options import (
-    DebugOption,
     FunctionOption,
     InputOption,
     MemoryOption,
@@ -25,70 +25,72 @@ from parallel_exec.cli.options import (
     count_workers,
     load_function,
     make_limits,
+    takes,
 )
 from parallel_exec.cli.startup import ready
+from parallel_exec.limits import Limits
 
 if TYPE_CHECKING:
     from parallel_exec._codec.documents import Input
-    from parallel_exec.limits import Limits
     from parallel_exec.queue.consumer import ConsumerOptions, Counts, Submit
     from parallel_exec.service import Client
 
 Stop = Callable[[Any], None]
 
 
+@takes(ServerAccess)
 def consume(
+    access: ServerAccess,
+    *,
     url: Annotated[
         str, typer.Argument(metavar="URL", envvar="PEXEC_REDIS", help="redis://HOST:PORT/DB.", show_default=False)
     ],
     plugin: Annotated[
         str | None,
-        typer.Argument(metavar="PLUGIN", help="The file: JavaScript or a WebAssembly module.", show_default=False),
+        typer.Argument(metavar="PLUGIN", help="A JavaScript file or a WebAssembly module.", show_default=False),
     ] = None,
     deployment: Annotated[
         str | None,
-        typer.Option("--deployment", metavar="NAME", help="Run this deployment of --server in place of a plugin."),
+        typer.Option("--deployment", metavar="NAME", help="Run this deployment on --server instead of a plugin."),
     ] = None,
-    stream: Annotated[str, typer.Option("--stream", metavar="KEY", help="The stream of documents.")] = "",
-    group: Annotated[str, typer.Option("--group", metavar="NAME", help="The consumer group; made if missing.")] = "",
-    results: Annotated[str, typer.Option("--results", metavar="KEY", help="The stream of results.")] = "",
+    stream: Annotated[str, typer.Option("--stream", metavar="KEY", help="The stream to read documents from.")] = "",
+    group: Annotated[str, typer.Option("--group", metavar="NAME", help="The consumer group; created if missing.")] = "",
+    results: Annotated[str, typer.Option("--results", metavar="KEY", help="The stream to add results to.")] = "",
     function: FunctionOption = None,
     input: InputOption = "json",
     field: Annotated[
-        str, typer.Option("--field", metavar="NAME", help="The field of an entry that has the document.")
+        str, typer.Option("--field", metavar="NAME", help="The field of an entry that holds the document.")
     ] = "document",
     dead: Annotated[
         str | None,
-        typer.Option("--dead", metavar="KEY", help="Where entries go that fail too often; by default STREAM:dead."),
+        typer.Option("--dead", metavar="KEY", help="The stream for entries that are given up; STREAM:dead by default."),
     ] = None,
     deliveries: Annotated[
-        int, typer.Option("--deliveries", metavar="N", help="How often an entry is tried whose worker dies.")
+        int, typer.Option("--deliveries", metavar="N", help="Attempts at an entry whose worker dies each time.")
     ] = 3,
     in_flight: Annotated[
-        int, typer.Option("--in-flight", metavar="N", help="Most entries read and not answered.")
+        int, typer.Option("--in-flight", metavar="N", help="Maximum number of entries read and not yet answered.")
     ] = 256,
     claim_after: Annotated[
         float,
-        typer.Option("--claim-after", metavar="SECONDS", help="When to take entries that another consumer left."),
+        typer.Option(
+            "--claim-after", metavar="SECONDS", help="Take over entries that another consumer has left for so long."
+        ),
     ] = 60.0,
     consumer: Annotated[
-        str | None, typer.Option("--consumer", metavar="NAME", help="This one's name; by default one of its own.")
+        str | None, typer.Option("--consumer", metavar="NAME", help="This consumer's name; unique by default.")
     ] = None,
     grace: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", help="Time for what runs when told to stop.")
+        float, typer.Option("--grace", metavar="SECONDS", help="How long running jobs may take to end on shutdown.")
     ] = 30.0,
     workers: WorkersOption = None,
     time_limit: TimeOption = None,
     memory_limit: MemoryOption = None,
-    server: ServerOption = "",
-    token_file: TokenOption = None,
-    tls_ca: CertificateOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Run a plugin's function over the entries of a Redis stream.
 
-    An entry is acknowledged in the same step in which its result is added. A result has the entry's id (`entry`),
-    `status` ok or error, and `result` or what went wrong. SIGTERM and Ctrl-C let what runs end, exit status 0.
+    Adding a result and acknowledging its entry is a single step. A result holds the entry's id (`entry`), `status` (ok
+    or error), and either `result` or what went wrong. SIGTERM and Ctrl-C let running jobs end; the exit status is 0.
     """
     for option, value in (("--stream", stream), ("--group", group), ("--results", results)):
         if not value:
@@ -100,10 +102,8 @@ def consume(
     limits = make_limits(memory_limit, time_limit)
     processes = count_workers(workers)
 
-    try:
-        import redis  # noqa: F401
-    except ModuleNotFoundError:
-        raise ImportError("pexec consume needs redis: pip install 'parallel_exec[redis]'") from None
+    if importlib.util.find_spec("redis") is None:
+        raise ImportError("pexec consume needs redis: pip install 'parallel_exec[redis]'")
     from parallel_exec.queue.consumer import ConsumerOptions
 
     try:
@@ -123,7 +123,7 @@ def consume(
         assert plugin is not None
         runner = _local(plugin, function, input, limits, processes)
     elif function:
-        runner = _remote(_connect(server, token_file, tls_ca), deployment, function, input, limits)
+        runner = _remote(access.connect(), deployment, function, input, limits)
     else:
         raise usage("--function is needed with --deployment")
     with runner as (submit, stop):
@@ -136,7 +136,7 @@ def consume(
 def _local(
     plugin: str, function: str | None, input: Input, limits: Limits, workers: int
 ) -> Iterator[tuple[Submit, Stop]]:
-    """What begins and what stops a job in a pool of this process."""
+    """Yield what starts a job in a pool of this process, and what stops it."""
     from parallel_exec.pool import Pool
 
     loaded, _, name = load_function(plugin, function, limits)
@@ -149,7 +149,7 @@ def _local(
 def _remote(
     client: Client, deployment: str, function: str, input: Input, limits: Limits
 ) -> Iterator[tuple[Submit, Stop]]:
-    """What begins and what stops a job on a server."""
+    """Yield what starts a job on a server, and what stops it (nothing does)."""
     with client:
         yield (
             lambda document: client.submit(deployment, function, document, input=input, limits=limits),
@@ -164,7 +164,7 @@ async def _consume(
     from parallel_exec.queue.redis_streams import RedisQueue
 
     def lost(why: str) -> None:
-        say(f"Redis is lost: {why}; going on when it is there again", "warning")
+        say(f"Redis is lost: {why}; continuing once it is back", "warning")
 
     stream, group, name = names
     queue = RedisQueue(url, stream=stream, group=group, consumer=name, on_lost=lost)

@@ -1,5 +1,6 @@
-"""How a command fails: one line on stderr that names what and where, and an exit status. A traceback only with
-``--debug``.
+"""How a command fails: one line on stderr that says what went wrong and where, and an exit status.
+
+Tracebacks are shown only with ``--debug``.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ import sys
 import traceback
 from typing import IO
 
+from parallel_exec.errors import PexecError
+
 USAGE = 2
 FAILURE = 1
 INTERRUPTED = 130
-BROKEN_PIPE = 141  # what a shell reports of a command that SIGPIPE ended
+BROKEN_PIPE = 141  # what a shell reports for a command that SIGPIPE ended
 
 
 class Failure(Exception):
-    """A command cannot do what it was told. The text is one line for the user.
+    """A command cannot do what it was asked to do. The text is one line for the user.
 
     Attributes:
         status: the exit status, `FAILURE` or `USAGE`.
@@ -28,13 +31,13 @@ class Failure(Exception):
 
 
 class Debug:
-    """Whether ``--debug`` was given, anywhere on the command line."""
+    """Whether ``--debug`` was given anywhere on the command line."""
 
     on = False
 
 
 def usage(text: str) -> Failure:
-    """Return the failure of a command that was called wrongly."""
+    """Return the failure of a command whose arguments are wrong."""
     return Failure(text, status=USAGE)
 
 
@@ -48,14 +51,14 @@ def os_failure(what: str, error: OSError) -> Failure:
 
 
 def one_line(text: str, most: int = 1000) -> str:
-    """Return text on one line, without what a terminal would obey: it may come from a plugin.
+    r"""Return text on one line, with control characters escaped: it may come from a plugin.
 
-    >>> one_line("bad\\nnews \\x1b[31m")
-    'bad news \\\\x1b[31m'
+    >>> one_line("bad\nnews \x1b[31m")
+    'bad news \\x1b[31m'
     """
     joined = " ".join(part for part in (line.strip() for line in text.splitlines()) if part)
-    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in joined)
-    return shown if len(shown) <= most else shown[: most - 3] + "..."
+    escaped = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in joined)
+    return escaped if len(escaped) <= most else escaped[: most - 3] + "..."
 
 
 def say(text: str, kind: str = "error", file: IO[str] | None = None) -> None:
@@ -64,14 +67,12 @@ def say(text: str, kind: str = "error", file: IO[str] | None = None) -> None:
 
 
 def report(error: BaseException) -> None:
-    """Write the one line of an error and, if told to debug, its traceback before."""
+    """Write the line that describes an error and, with ``--debug``, its traceback first."""
     if Debug.on:
         traceback.print_exception(error)
-    if isinstance(error, Failure):
-        say(str(error))
-    elif isinstance(error, MemoryError | RecursionError) and not str(error):
+    if isinstance(error, MemoryError | RecursionError) and not str(error):
         say(f"out of memory or stack ({type(error).__name__})")
-    elif _ours(error):
+    elif isinstance(error, Failure | PexecError | ImportError):
         say(str(error))
     elif isinstance(error, OSError):
         name = f"{error.filename}: " if error.filename else ""
@@ -80,14 +81,8 @@ def report(error: BaseException) -> None:
         say(f"internal error: {type(error).__name__}: {error} (--debug shows where)")
 
 
-def _ours(error: BaseException) -> bool:
-    from parallel_exec.errors import PexecError
-
-    return isinstance(error, PexecError | ImportError)
-
-
 def quiet_stdout() -> None:
-    """After a broken pipe: let what is still buffered go nowhere, so that nothing complains about it at exit."""
+    """Discard what stdout still buffers after a broken pipe, so that nothing complains about it at exit."""
     try:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The documents of `pexec run`, one after another as they are needed, so that an endless stdin is no problem."""
+"""The documents that a command reads, one at a time as they are needed, so that stdin may be endless."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 import orjson
 
-_MARK = b"\xef\xbb\xbf"  # U+FEFF, with which Windows programs begin UTF-8
-_SEPARATOR = b"\x1e"  # begins each document of a text sequence (RFC 8142), as ogr2ogr's GeoJSONSeq with RS=YES
+_MARK = b"\xef\xbb\xbf"  # U+FEFF, which Windows programs put at the start of UTF-8
+_SEPARATOR = b"\x1e"  # starts each document of a text sequence (RFC 8142), such as ogr2ogr's GeoJSONSeq with RS=YES
 _BLANK = b" \t\r\n"
 
 
@@ -22,9 +22,9 @@ class Document:
     """One document.
 
     Attributes:
-        index: its number among all of them, from 0.
+        index: its number among all documents, counted from 0.
         origin: where it comes from: a file, or a file and a line.
-        text: its JSON text, or None if it could not be read.
+        text: its JSON text; None if it could not be read.
         problem: why it could not be read.
     """
 
@@ -33,14 +33,20 @@ class Document:
     text: bytes | None
     problem: str = ""
 
+    def without_text(self) -> Document:
+        """Return what an outcome needs to know of the document, once a pool has its text."""
+        return Document(self.index, self.origin, None, self.problem)
+
 
 def read_documents(files: Sequence[str], *, lines: bool, in_thread: bool = False) -> Iterator[Document]:
-    """Yield the documents of files, ``-`` being stdin: each file one, or each line that is not blank.
+    """Yield the documents in files.
 
-    A byte order mark at a file's beginning is no part of its document, nor is a line's record separator.
+    A byte order mark at the start of a file, or a record separator at the start of a line, is not part of the document.
 
     Args:
-        in_thread: they are read by a thread that may still wait for one when the interpreter exits.
+        files: paths; ``-`` is stdin.
+        lines: treat each line that is not blank as a document, rather than each file.
+        in_thread: the caller is a thread that may still be waiting for input when the interpreter exits.
     """
     index = 0
     for file in files:
@@ -61,13 +67,13 @@ def _whole(file: str, in_thread: bool) -> Iterator[tuple[str, bytes | None, str]
     else:
         text = text.removeprefix(_MARK)
         if _is_several(text):
-            yield _name(file), None, "it holds several documents; --lines takes each line as one"
+            yield _name(file), None, "it holds several documents; use --lines to read one per line"
         else:
             yield _name(file), text, ""
 
 
 def _is_several(text: bytes) -> bool:
-    """Whether a file has a document in its first line, and more after that."""
+    """Tell whether a file has a document on its first line, and more after it."""
     if text.startswith(_SEPARATOR):
         return True
     text = text.lstrip(_BLANK)
@@ -97,7 +103,7 @@ def _lines(file: str, in_thread: bool) -> Iterator[tuple[str, bytes | None, str]
 def _stdin(*, in_thread: bool) -> BinaryIO:
     if sys.stdin is None:
         raise OSError(errno.EBADF, "it is closed")
-    # At its exit the interpreter closes sys.stdin, and aborts if a thread waits for input from that.
+    # The interpreter closes sys.stdin at exit, and aborts if a thread is waiting for input from it.
     return os.fdopen(os.dup(sys.stdin.fileno()), "rb") if in_thread else sys.stdin.buffer
 
 

@@ -1,7 +1,7 @@
-"""The command `pexec`: dispatch, and what becomes of an error.
+"""The command `pexec`: finding the subcommand, and turning errors into lines and exit statuses.
 
-Light on purpose: a command imports what it needs when it runs, so that `pexec run` on one small document does not
-wait for what draws tables or starts processes.
+Light on purpose: only the module of the command that runs is imported, so that `pexec run` on one small document does
+not wait for what draws tables or starts processes.
 """
 
 from __future__ import annotations
@@ -16,37 +16,42 @@ from typing import Annotated
 import typer
 
 from parallel_exec.cli.failures import BROKEN_PIPE, FAILURE, INTERRUPTED, Debug, one_line, quiet_stdout, report, say
-from parallel_exec.cli.interrupt import Terminated, install
-from parallel_exec.cli.options import DebugOption
-from parallel_exec.cli.startup import begin, ready
+from parallel_exec.cli.options import Commands, DebugOption
+from parallel_exec.cli.startup import Terminated, begin, handle_signals, ready
 
-COMMANDS = ("run", "serve", "client", "consume", "verify-demo", "bench", "profile", "plugin", "cache")
+# Each command, and the module that has a function or a group of that name.
+COMMANDS = {
+    "run": "run",
+    "serve": "serve",
+    "client": "client",
+    "consume": "consume",
+    "verify-demo": "verify_demo",
+    "bench": "bench",
+    "profile": "bench",
+    "plugin": "plugin",
+    "cache": "cache",
+}
 
 
 def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
-    """Return the command with the subcommand that the arguments begin with or, if they begin with none, with all.
+    """Return the command with the subcommand that the arguments name or, if they name none, with all of them.
 
-    typer builds a validator for every option that there is, which for all commands takes as long as running one.
+    typer builds a validator for each option; doing so for all commands takes as long as running one.
     """
-    app = typer.Typer(
-        name="pexec",
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-    )
+    app = Commands(name="pexec", add_completion=False, pretty_exceptions_enable=False)
     app.callback()(root)
     words = [argument for argument in arguments if not argument.startswith("-")]
     word = words[0] if words else ""
     if words[:2] == ["bench", "verify"]:  # a plugin of that name is ./verify
         from parallel_exec.cli.bench_verify import verify
 
-        group = typer.Typer()
+        group = Commands()
         group.command("verify")(verify)
         app.add_typer(group, name="bench")
         return app
     for name in (word,) if word in COMMANDS else COMMANDS:
-        attribute = name.replace("-", "_")
-        command = getattr(importlib.import_module(f".{attribute}", __package__), attribute)
+        module = importlib.import_module(f".{COMMANDS[name]}", __package__)
+        command = getattr(module, name.replace("-", "_"))
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
@@ -68,20 +73,18 @@ def root(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Untrusted JavaScript plugins over JSON documents, in sandboxes, on all cores."""
+    """Run untrusted JavaScript and WebAssembly plugins over documents, in sandboxes, on all cores."""
 
 
 class _OneLine(logging.Handler):
-    """Shows log records as lines like those of errors, so that a plugin's console cannot write to the terminal as it
-    likes.
-    """
+    """Shows log records as error lines are shown, so that a plugin's console cannot control the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage(), record.levelname.lower(), sys.stderr)
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Run a command line and return the exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
+    """Run a command line and return its exit status: 0, 1 for a failure, 2 for wrong usage, 130 after Ctrl-C.
 
     >>> dispatch(["--version"])  # doctest: +ELLIPSIS
     pexec ...
@@ -92,13 +95,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     handler = _OneLine(logging.WARNING)
     logger.addHandler(handler)
     try:
-        # Not standalone: errors come out as exceptions, and all of them become one line here.
-        status = make_app(arguments)(args=list(arguments) or ["--help"], prog_name="pexec", standalone_mode=False)
-        if sys.stdout is not None:  # it is, where the process was started with it closed
-            sys.stdout.flush()
-        if status == INTERRUPTED:  # typer's own handling of Ctrl-C
-            raise KeyboardInterrupt
-        return status if isinstance(status, int) else 0
+        status = _run(arguments)
     except BrokenPipeError:
         quiet_stdout()
         return BROKEN_PIPE
@@ -111,25 +108,39 @@ def dispatch(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort) as error:
         if Debug.on:
             report(error)
-        print("pexec: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        status = INTERRUPTED
     except Terminated:
         return 128 + signal.SIGTERM
     except Exception as error:
-        status = getattr(error, "status", None) or getattr(error, "exit_code", None)
-        if hasattr(error, "format_message"):  # typer's own errors: what is wrong with the arguments
-            say(one_line(error.format_message()))
-        else:
-            report(error)
-        return status if isinstance(status, int) else FAILURE
+        return _failed(error)
     finally:
         logger.removeHandler(handler)
+    if status == INTERRUPTED:  # raised here, or caught by typer
+        print("pexec: interrupted", file=sys.stderr)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    # Not standalone: errors leave typer as exceptions, and `dispatch` turns each of them into one line.
+    status = make_app(arguments)(args=list(arguments) or ["--help"], prog_name="pexec", standalone_mode=False)
+    if sys.stdout is not None:  # it is None if the process was started with stdout closed
+        sys.stdout.flush()
+    return status if isinstance(status, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    status = getattr(error, "status", None) or getattr(error, "exit_code", None)
+    if hasattr(error, "format_message"):  # typer's own errors, about the arguments
+        say(one_line(error.format_message()))
+    else:
+        report(error)
+    return status if isinstance(status, int) else FAILURE
 
 
 def main() -> int:
-    """The console script: run this process's command line and return the exit status."""
+    """Run this process's command line and return its exit status: the console script."""
     begin()
-    install()
+    handle_signals()
     status = dispatch(sys.argv[1:])
     ready()
     return status

@@ -1,32 +1,35 @@
-"""Files that appear whole or not at all: written under another name beside their place, and renamed at the end."""
+"""Output files that appear whole or not at all: a temporary file is written beside them, and renamed at the end."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import sys
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import BinaryIO, Self
 
-from parallel_exec.cli.failures import Failure, os_failure, quiet_stdout
-from parallel_exec.cli.interrupt import unfinished
+from parallel_exec.cli.failures import os_failure, quiet_stdout
+from parallel_exec.cli.startup import unfinished
 
 
 class Output:
-    """Where results go: a file, or stdout for ``-``. Made before the work starts, so that what cannot be written is
-    known early.
+    """Where results go: a file, or stdout for ``-``. It is opened before the work starts, so that errors show early.
 
-    A context manager: `keep` makes the file appear, leaving without it leaves what was there before. What is no
-    regular file, such as a named pipe or /dev/null, is written as it comes.
+    As a context manager, it restores what was there before unless `keep` has been called. Anything that is not a
+    regular file, such as a named pipe or /dev/null, is written to directly.
+
+    Raises:
+        Failure: the file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._name = "stdout" if path == "-" else path
         self._temporary: str | None = None
-        self._target = path
-        self._file: BinaryIO | None = None
+        self._target = Path(path)
         try:
             self._file = self._open()
         except OSError as error:
@@ -37,10 +40,10 @@ class Output:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "it is closed")
             return sys.stdout.buffer
-        self._target = os.path.realpath(self.path)
+        self._target = Path(os.path.realpath(self.path))  # not resolve(), which raises for loops of links
         mode = None
         try:
-            status = os.stat(self._target)
+            status = self._target.stat()
         except FileNotFoundError:
             pass
         else:
@@ -51,8 +54,9 @@ class Output:
             if not os.access(self._target, os.W_OK):
                 raise PermissionError(errno.EACCES, "Permission denied")
             mode = stat.S_IMODE(status.st_mode)
-        folder, name = os.path.split(self._target)
-        descriptor, self._temporary = tempfile.mkstemp(prefix=f".{name[:100]}.", suffix=".tmp", dir=folder)
+        descriptor, self._temporary = tempfile.mkstemp(
+            prefix=f".{self._target.name[:100]}.", suffix=".tmp", dir=self._target.parent
+        )
         unfinished.add(self._temporary)
         if mode is None:
             mask = os.umask(0)
@@ -65,66 +69,74 @@ class Output:
         """Write bytes.
 
         Raises:
-            Failure: they cannot be written. BrokenPipeError: nobody reads stdout any more.
+            Failure: they cannot be written.
+            BrokenPipeError: nothing reads stdout any more.
         """
-        assert self._file is not None
         try:
             self._file.write(content)
-        except BrokenPipeError:
-            raise
         except OSError as error:
             raise self._refused(error) from None
 
     def write_json(self, value: object) -> None:
-        """Write a value, indented, as all there is, and `keep` it."""
-        import json
+        """Write a value, indented, as the whole content, and `keep` it.
 
+        Raises:
+            Failure: it cannot be written.
+            BrokenPipeError: nothing reads stdout any more.
+        """
         # Not orjson: an answer may hold lone surrogates, which it refuses.
         self.write(json.dumps(value, indent=2).encode() + b"\n")
         self.keep()
 
     def flush(self) -> None:
-        """Let a reader of stdout or of a pipe see what has been written."""
-        assert self._file is not None
+        """Let a reader of stdout or of a pipe see what has been written.
+
+        Raises:
+            Failure: it cannot be written.
+            BrokenPipeError: nothing reads stdout any more.
+        """
         if self._temporary is None:
             try:
                 self._file.flush()
-            except BrokenPipeError:
-                raise
             except OSError as error:
                 raise self._refused(error) from None
 
-    def _refused(self, error: OSError) -> Failure:
-        if self.path == "-" and sys.stdout is not None:
-            quiet_stdout()  # or what is still buffered would be tried again at exit
-        return os_failure(f"cannot write {self._name}", error)
-
     def keep(self) -> None:
-        """Finish: what has been written is the file from now on."""
-        assert self._file is not None
+        """Finish: what has been written becomes the file.
+
+        Raises:
+            Failure: it cannot be written.
+            BrokenPipeError: nothing reads stdout any more.
+        """
         try:
             if self.path == "-":
                 self._file.flush()
-            else:
-                self._file.close()
-                if self._temporary is not None:
-                    os.replace(self._temporary, self._target)
-                    unfinished.discard(self._temporary)
-                    self._temporary = None
-        except BrokenPipeError:
-            raise
+                return
+            self._file.close()
+            if self._temporary is not None:
+                Path(self._temporary).replace(self._target)
         except OSError as error:
             raise self._refused(error) from None
+        if self._temporary is not None:
+            unfinished.discard(self._temporary)
+            self._temporary = None
+
+    def _refused(self, error: OSError) -> Exception:
+        if isinstance(error, BrokenPipeError):
+            return error
+        if self.path == "-" and sys.stdout is not None:
+            quiet_stdout()  # otherwise the interpreter would try to write the rest again at exit
+        return os_failure(f"cannot write {'stdout' if self.path == '-' else self.path}", error)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
+        if self.path == "-":
+            return
+        with suppress(OSError):  # what could not be written has been reported
+            self._file.close()
         if self._temporary is not None:
-            assert self._file is not None
-            try:
-                self._file.close()
-            finally:
-                os.unlink(self._temporary)
-                unfinished.discard(self._temporary)
-                self._temporary = None
+            Path(self._temporary).unlink()
+            unfinished.discard(self._temporary)
+            self._temporary = None

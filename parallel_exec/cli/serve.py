@@ -10,13 +10,14 @@ import typer
 
 from parallel_exec.cli.failures import usage
 from parallel_exec.cli.options import (
-    DebugOption,
     MemoryOption,
     TimeOption,
     WorkersOption,
+    count_workers,
     make_limits,
     parse_size,
     read_secret,
+    read_token,
 )
 from parallel_exec.cli.startup import ready
 
@@ -25,52 +26,51 @@ if TYPE_CHECKING:
 
 
 def serve(
+    *,
     listen: Annotated[
         str,
-        typer.Option("--listen", metavar="ADDRESS", help="host:port, port 0 for a free one, or unix:path."),
+        typer.Option("--listen", metavar="ADDRESS", help="host:port (port 0 picks a free one) or unix:path."),
     ] = "127.0.0.1:0",
     workers: WorkersOption = None,
     time_limit: TimeOption = None,
     memory_limit: MemoryOption = None,
     max_message_bytes: Annotated[
-        str, typer.Option("--max-message-bytes", metavar="SIZE", help="Size of a message, and so of a document.")
+        str, typer.Option("--max-message-bytes", metavar="SIZE", help="Maximum size of a message, so of a document.")
     ] = "64M",
-    max_calls: Annotated[int, typer.Option("--max-calls", metavar="N", help="Calls that work at a time.")] = 256,
+    max_calls: Annotated[int, typer.Option("--max-calls", metavar="N", help="Maximum number of active calls.")] = 256,
     idle_limit: Annotated[
-        float, typer.Option("--idle-limit", metavar="SECONDS", help="When to end streams on which nothing happens.")
+        float, typer.Option("--idle-limit", metavar="SECONDS", help="End streams that have been idle for so long.")
     ] = 600.0,
-    tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate, PEM.")] = None,
-    tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its key, PEM.")] = None,
+    tls_cert: Annotated[str | None, typer.Option("--tls-cert", metavar="FILE", help="TLS certificate (PEM).")] = None,
+    tls_key: Annotated[str | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).")] = None,
     token_file: Annotated[
-        str | None, typer.Option("--token-file", metavar="FILE", help="A file with the token that callers must know.")
+        str | None, typer.Option("--token-file", metavar="FILE", help="File with a token that callers must present.")
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Serve other machines even without token or TLS.")
+        bool, typer.Option("--insecure", help="Accept other machines even without a token or TLS.")
     ] = False,
     grace: Annotated[
-        float, typer.Option("--grace", metavar="SECONDS", help="Time for what runs when the server is told to stop.")
+        float, typer.Option("--grace", metavar="SECONDS", help="How long running calls may take to end on shutdown.")
     ] = 30.0,
-    debug: DebugOption = False,
 ) -> None:
     """Serve plugins over gRPC.
 
-    The address is printed when calls are answered. SIGTERM and Ctrl-C stop the server: no new calls, what runs ends
-    within --grace, exit status 0. A second signal stops what runs at once. Whoever may call may deploy plugins.
+    The address is printed once the server accepts calls. SIGTERM and Ctrl-C stop the server: it accepts no new calls,
+    running ones may end within --grace, and the exit status is 0. A second signal stops running calls at once. Anyone
+    who may call the server may deploy plugins.
     """
-    limits = make_limits(time_s=time_limit, memory=memory_limit)
-    certificate = None if tls_cert is None else read_secret(tls_cert, "--tls-cert")
-    key = None if tls_key is None else read_secret(tls_key, "--tls-key")
-    token = None if token_file is None else read_secret(token_file, "--token-file").decode(errors="replace").strip()
+    limits = make_limits(memory_limit, time_limit)
+    certificate, key = read_secret(tls_cert, "--tls-cert"), read_secret(tls_key, "--tls-key")
+    token = read_token(token_file)
     message_bytes = parse_size(max_message_bytes, "--max-message-bytes")
-    if workers is not None and workers < 1:
-        raise usage(f"--workers must be at least 1; got {workers}")
+    processes = count_workers(workers)
 
     from parallel_exec.service import ServerOptions
 
     try:
         options = ServerOptions(
             listen=listen,
-            workers=workers,
+            workers=processes,
             limits=limits,
             certificate=certificate,
             key=key,

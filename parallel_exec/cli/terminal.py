@@ -1,26 +1,25 @@
-"""Progress on a terminal. Where stderr is none, nothing is shown, and rich is not even imported."""
+"""Progress on a terminal. If stderr is not a terminal, nothing is shown, and rich is not even imported."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-# A run that is over sooner shows no bar, and does not pay for importing what draws it.
+# A shorter run shows no bar, and does not pay for importing what draws it.
 QUIET_S = 0.5
 _BETWEEN_S = 0.1
 
 
 class Bar:
-    """A progress bar on stderr, if that is a terminal: what is done, how many of how many, how much time is left.
+    """A progress bar on stderr, if that is a terminal: what is being done, how many of how many, the time left.
 
     Args:
         unit: what is counted, in the plural.
-        total: how many there are, if that is known.
+        total: how many there are, if known.
         quiet_s: seconds before the bar appears.
     """
 
@@ -34,22 +33,22 @@ class Bar:
         self._rich: RichProgress | None = None
 
     def say(self, text: str) -> None:
-        """Show what happens now."""
+        """Show what is happening now."""
         self._label = text
         self._update()
 
     def start(self, total: int) -> None:
-        """The total is known now."""
+        """Set the total, now that it is known."""
         self._total = total
         self._update()
 
     def advance(self, jobs: int) -> None:
-        """So many more are done."""
+        """Count that many more as done."""
         self._count += jobs
         self._update()
 
     def pause(self) -> None:
-        """Take the bar away, to write something else; the next `advance` brings it back."""
+        """Remove the bar so that something else can be written; the next `advance` brings it back."""
         if self._rich is not None:
             self._rich.stop()
             self._rich = None
@@ -79,7 +78,7 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-            auto_refresh=False,  # that is a thread, which would run while something is measured
+            auto_refresh=False,  # it would run a thread while something is measured
         )
         progress.add_task(self._unit, total=self._total)
         return progress
@@ -87,7 +86,5 @@ class Bar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exception: object) -> None:
         self.pause()

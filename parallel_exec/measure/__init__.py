@@ -1,1 +1,1 @@
-"""Running, statistics and reports of ``pexec bench`` and ``pexec profile``."""
+"""What ``pexec bench`` and ``pexec profile`` run: strategies, peers, rounds of measuring, and the tables."""

@@ -1,6 +1,6 @@
-"""Whether two strategies came to the same result.
+"""Whether two strategies returned the same result.
 
-Numbers may differ by one part in 100,000: the sum of arc cosines of numbers near 1 that the shipped plugin makes is
+Numbers may differ by one part in 100,000: the shipped plugin adds up arc cosines of numbers near 1, which is
 ill-conditioned, and engines differ in the last digit of a cosine.
 """
 
@@ -15,10 +15,11 @@ import orjson
 from parallel_exec.errors import PexecError
 
 TOLERANCE = 1e-5
+_SHOWN = 60
 
 
 class AnswersDiffer(PexecError):
-    """Two strategies disagree on the result of the same job."""
+    """Two strategies returned different results for the same job."""
 
 
 def read_answer(text: bytes) -> Any:
@@ -34,7 +35,7 @@ def read_answer(text: bytes) -> Any:
 
 
 def difference(one: Any, other: Any, path: str = "$") -> str | None:
-    """Return where and how two values differ, or None if they are the same up to the tolerance.
+    """Return where and how two values differ; None if they are equal within the tolerance.
 
     >>> difference({"a": [1, 2.0]}, {"a": [1, 2.000001]})
     >>> difference({"a": [1, 2]}, {"a": [1, 3]})
@@ -54,7 +55,7 @@ def difference(one: Any, other: Any, path: str = "$") -> str | None:
             pairs = list(zip(left, right, strict=True))
             pending += [(*pair, f"{where}[{index}]") for index, pair in reversed(list(enumerate(pairs)))]
         elif not _same(left, right):
-            return f"{where}: {_shown(left)} and {_shown(right)}"
+            return f"{where}: {_abbreviate(left)} and {_abbreviate(right)}"
     return None
 
 
@@ -68,15 +69,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _shown(value: Any) -> str:
+def _abbreviate(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 class Referee:
-    """Compares the answers of all strategies with the first one that it hears.
+    """Compares the answers of all strategies with the first answer that it hears.
 
-    Answers are compared as bytes first, so that hearing the same one again costs next to nothing.
+    Answers are compared as bytes first, so that hearing the same one again costs almost nothing.
     """
 
     def __init__(self) -> None:
@@ -84,10 +85,10 @@ class Referee:
         self._known: set[bytes] = set()
 
     def hear(self, name: str, answer: bytes) -> None:
-        """Take note of an answer.
+        """Compare an answer.
 
         Raises:
-            AnswersDiffer: it is not the answer of the first strategy.
+            AnswersDiffer: it differs from the first strategy's answer.
         """
         if answer in self._known:
             return

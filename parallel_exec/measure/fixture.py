@@ -1,4 +1,4 @@
-"""The document and the plugin that `pexec bench` and `pexec profile` run unless told otherwise."""
+"""The document and the plugin that `pexec bench` and `pexec profile` run by default."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fixture_path(name: str) -> Path:
 
 
 def plugin_path() -> Path:
-    """Return the path of the shipped plugin, which sums up the length of a track."""
+    """Return the path of the shipped plugin, which computes the length of a track."""
     return fixture_path("track_length.js")
 
 
@@ -37,11 +37,11 @@ def document_path() -> Path:
 
 
 def is_shipped(plugin: Plugin) -> bool:
-    """Say whether a plugin has the source of the shipped one, so that what is known of that one holds."""
+    """Tell whether a plugin has the source of the shipped one, whatever its name."""
     shipped = hashlib.sha256(plugin_path().read_bytes()).digest()
     return hashlib.sha256(plugin.source.encode("utf-8", "surrogatepass")).digest() == shipped
 
 
 def is_shipped_work(work: Work) -> bool:
-    """Say whether work is the shipped plugin's function on the shipped document."""
+    """Tell whether work is the shipped plugin's function on the shipped document."""
     return work.function == FUNCTION and is_shipped(work.plugin) and work.document == document_path().read_bytes()

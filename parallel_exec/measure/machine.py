@@ -1,4 +1,4 @@
-"""What the figures were measured on and with."""
+"""What figures were measured on, and with which versions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import platform
 from importlib import metadata
 from typing import Any
 
-_PACKAGES = ("wasmtime", "orjson", "ormsgpack", "quickjs-ng", "mini-racer", "coincurve", "pywasm3")
+from parallel_exec._cpus import usable_cpus
+
+_PACKAGES = ("wasmtime", "orjson", "ormsgpack", "quickjs-ng", "mini-racer", "coincurve", "pywasm3", "grpcio")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the machine's processor, number of CPUs that this process may use, memory, and system."""
+    """Return the machine's processor, the number of CPUs that this process may use, memory, system, and load."""
     return {
         "cpu": _cpu(),
-        "cpus": available_cpus(),
+        "cpus": usable_cpus(),
         "memory_bytes": _memory_bytes(),
         "architecture": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -23,7 +25,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, str | None]:
-    """Return the versions of what takes part; None for what is not installed."""
+    """Return the versions of all packages that take part; None for those that are not installed."""
     versions: dict[str, str | None] = {
         "parallel_exec": package_version(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -37,18 +39,11 @@ def describe_versions() -> dict[str, str | None]:
 
 
 def package_version() -> str:
-    """Return this package's version, or what says that it runs from a folder that was never installed."""
+    """Return this package's version, or a placeholder if it runs from a folder that was never installed."""
     try:
         return metadata.version("parallel_exec")
     except metadata.PackageNotFoundError:
         return "0+not.installed"
-
-
-def available_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu() -> str:

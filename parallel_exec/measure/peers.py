@@ -1,7 +1,7 @@
-"""The same work done elsewhere: JavaScript engines without a sandbox of their own per job, and Python itself.
+"""The same work done elsewhere: by JavaScript engines without a fresh sandbox per job, and by Python itself.
 
-All are warm: the plugin is loaded once, jobs see each other's state. What goes in is the document as JSON text, what
-comes out the result as JSON text.
+All are warm: the plugin is loaded once, and jobs see each other's state. The document goes in as JSON text, and the
+result comes out as JSON text.
 """
 
 from __future__ import annotations
@@ -23,11 +23,18 @@ EARTH_RADIUS_M = 6371000
 
 
 class NotForThisWork(Exception):
-    """The peer cannot do this work; the text says why."""
+    """The peer cannot do this work; the message says why."""
 
 
 class Peer(ABC):
-    """One peer. `available` says, before anything else, whether it is installed."""
+    """One peer.
+
+    Attributes:
+        name: what reports call it.
+        package: the package to install.
+        module: the module that the package provides.
+        batched: whether jobs overlap; they never do here.
+    """
 
     name: ClassVar[str]
     package: ClassVar[str]
@@ -39,6 +46,7 @@ class Peer(ABC):
 
     @classmethod
     def available(cls) -> bool:
+        """Tell whether the peer is installed."""
         return importlib.util.find_spec(cls.module) is not None
 
     @abstractmethod
@@ -46,17 +54,27 @@ class Peer(ABC):
         """Load the plugin.
 
         Raises:
-            NotForThisWork: this peer cannot do it.
+            NotForThisWork: the peer cannot do this work.
         """
 
     @abstractmethod
-    def run(self) -> bytes: ...
+    def run(self) -> bytes:
+        """Run one job and return its result as JSON text.
+
+        Raises:
+            PexecError: the job failed.
+        """
 
     def run_many(self, jobs: int) -> list[bytes]:
+        """Run jobs and return their results.
+
+        Raises:
+            PexecError: a job failed.
+        """
         return [self.run() for _ in range(jobs)]
 
     def close(self) -> None:  # noqa: B027 - only one of them holds anything
-        pass
+        """Release what `prepare` acquired."""
 
 
 class _JavaScriptPeer(Peer):
@@ -65,7 +83,8 @@ class _JavaScriptPeer(Peer):
     _call: Any
 
     @abstractmethod
-    def evaluate(self, source: str) -> Any: ...
+    def evaluate(self, source: str) -> Any:
+        """Evaluate a script and return its value."""
 
     def prepare(self) -> None:
         work = self.work
@@ -74,7 +93,7 @@ class _JavaScriptPeer(Peer):
         try:
             self.evaluate(work.plugin.source)
             self._call = self.evaluate(_WRAPPER.format(function=work.function))
-        except Exception as error:  # each engine has its own
+        except Exception as error:  # each engine has its own exception
             raise NotForThisWork(f"it cannot load the plugin as a script: {_first_line(error)}") from None
         self._text = work.document.decode()
 
@@ -87,6 +106,8 @@ class _JavaScriptPeer(Peer):
 
 
 class QuickJS(_JavaScriptPeer):
+    """The engine of the sandbox, compiled natively."""
+
     name = "quickjs-ng native"
     package = "quickjs-ng"
     module = "quickjs"
@@ -100,6 +121,8 @@ class QuickJS(_JavaScriptPeer):
 
 
 class MiniRacer(_JavaScriptPeer):
+    """V8, in this process."""
+
     name = "mini-racer (V8)"
     package = "mini-racer"
     module = "py_mini_racer"
@@ -121,6 +144,8 @@ class MiniRacer(_JavaScriptPeer):
 
 
 class PlainPython(Peer):
+    """The shipped plugin, rewritten in Python."""
+
     name = "Python with orjson"
     package = "orjson"
     module = "orjson"
@@ -137,7 +162,7 @@ class PlainPython(Peer):
 
 
 def distance(lat0: float, lon0: float, lat1: float, lon1: float) -> float:
-    """Return the distance in metres between two positions in degrees, as `fixtures/track_length.js` has it."""
+    """Return the distance in metres between two positions in degrees, as `fixtures/track_length.js` computes it."""
     rad = math.pi / 180
     cosine = math.sin(lat0 * rad) * math.sin(lat1 * rad) + math.cos(lat0 * rad) * math.cos(lat1 * rad) * math.cos(
         (lon1 - lon0) * rad
@@ -146,7 +171,7 @@ def distance(lat0: float, lon0: float, lat1: float, lon1: float) -> float:
 
 
 def track_length(data: Any) -> float:
-    """Return the length in metres of the way through a FeatureCollection's points, as the shipped plugin does."""
+    """Return the length in metres of the path through a FeatureCollection's points, as the shipped plugin does."""
     features = data["features"]
     length: float = 0
     for index in range(1, len(features)):

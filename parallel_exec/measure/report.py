@@ -10,17 +10,18 @@ from rich.text import Text
 from parallel_exec.measure.compare import Comparison
 from parallel_exec.measure.machine import describe_machine, describe_versions
 from parallel_exec.measure.profile import Profile
-from parallel_exec.measure.rounds import Measured
-from parallel_exec.measure.strategies import STRATEGIES, Stage, Work
+from parallel_exec.measure.rounds import Timings
+from parallel_exec.measure.strategies import STRATEGIES, JobStage, Work
 
-# Wide enough for either table where the output is no terminal and has no width of its own.
+# Wide enough for either table where the output is not a terminal and has no width of its own.
 PLAIN_WIDTH = 150
 # A terminal narrower than this gets the comparison without the columns that explain rather than compare.
 _WIDE = 130
+_ANSWER_WIDTH = 80
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that fits a terminal, and that does not cut a table short where there is none."""
+    """Return a console that fits the terminal or, if there is none, does not cut tables short."""
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
@@ -28,9 +29,9 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 def comparison_table(comparison: Comparison, *, width: int = PLAIN_WIDTH) -> RenderableType:
-    """Return what `pexec bench` shows, on so many columns."""
+    """Return what `pexec bench` shows, for that many columns."""
     wide = width >= _WIDE
-    table = _table(comparison.work, comparison.document_name)
+    table = _table(comparison.work)
     table.add_column("strategy", no_wrap=True)
     if wide:
         table.add_column("done already, once")
@@ -43,37 +44,38 @@ def comparison_table(comparison: Comparison, *, width: int = PLAIN_WIDTH) -> Ren
     if references:
         table.add_column("Rust, another machine", justify="right")
     first = comparison.strategies[0]
-    baseline = first if first.contestant.name == "baseline" else None
-    for measured in comparison.strategies:
-        name = measured.contestant.name
-        reference = [f"{references[name]:g} ms"] if name in references else []
-        table.add_row(*_row(measured, STRATEGIES[name].cached, baseline, wide), *reference)
+    baseline = first if first.name == "baseline" else None
+    for timings in comparison.strategies:
+        reference = [f"{references[timings.name]:g} ms"] if timings.name in references else []
+        table.add_row(*_row(timings, STRATEGIES[timings.name].cached, baseline, wide=wide), *reference)
     if comparison.peers:
         table.add_section()
-    for measured in comparison.peers:
-        table.add_row(*_row(measured, "plugin loaded; jobs share state", baseline, wide))
+    for timings in comparison.peers:
+        table.add_row(*_row(timings, "plugin loaded; jobs share state", baseline, wide=wide))
+    return Group(table, *(Text(line, style="dim") for line in _notes(comparison, wide=wide)))
+
+
+def _notes(comparison: Comparison, *, wide: bool) -> list[str]:
     lines = ["vs baseline: how many times faster, by the medians."]
     if wide:
         lines.append(
             "first result: from the plugin's source to the first job's result, once per plugin; the rest is per job."
         )
-    for batches in (measured.summary.samples for measured in comparison.strategies if measured.contestant.batched):
-        lines.append(
-            f"parallel: jobs in flight on {comparison.work.workers} workers; elapsed time by jobs, per batch"
-            + (
-                f", of which there are {batches}."
-                if batches > 1
-                else "; one batch has no p10 and p90 (more --jobs do)."
-            )
-        )
+    lines += [
+        f"{timings.name}: jobs in flight on {comparison.work.workers} workers; elapsed time divided by jobs, for "
+        + (f"{batches} batches." if batches > 1 else "one batch, so no p10 and p90 (use more --jobs).")
+        for timings in comparison.strategies
+        if timings.contestant.batched and (batches := timings.summary.samples)
+    ]
     lines += [f"not measured: {name}: {reason}" for name, reason in comparison.missing.items()]
-    answer = first.answer.decode("utf-8", "replace")
-    lines.append(f"answer, the same from all to 1e-5: {answer if len(answer) <= 80 else answer[:77] + '...'}")
-    return Group(table, *(Text(line, style="dim") for line in lines))
+    answer = comparison.strategies[0].answer.decode("utf-8", "replace")
+    if len(answer) > _ANSWER_WIDTH:
+        answer = answer[: _ANSWER_WIDTH - 3] + "..."
+    return [*lines, f"answer, the same from all to 1e-5: {answer}"]
 
 
-def _row(measured: Measured, done_already: str, baseline: Measured | None, wide: bool) -> list[str]:
-    summary = measured.summary
+def _row(timings: Timings, done_already: str, baseline: Timings | None, *, wide: bool) -> list[str]:
+    summary = timings.summary
     spread = (summary.p10_us, summary.p90_us)
     figures = [
         format_us(summary.median_us),
@@ -82,20 +84,14 @@ def _row(measured: Measured, done_already: str, baseline: Measured | None, wide:
         f"{baseline.summary.median_us / summary.median_us:.2f} x" if baseline else "",
     ]
     if wide:
-        return [
-            measured.contestant.name,
-            done_already,
-            *figures,
-            f"{measured.prepare_s * 1e3:,.1f} ms",
-            f"{summary.jobs:,}",
-        ]
-    return [measured.contestant.name, *figures]
+        return [timings.name, done_already, *figures, f"{timings.prepare_s * 1e3:,.1f} ms", f"{summary.jobs:,}"]
+    return [timings.name, *figures]
 
 
 def profile_table(profile: Profile) -> RenderableType:
-    """Return what `pexec profile` shows: a row per strategy, a column per part that any of them has."""
-    used = [stage for stage in Stage if any(stage in profiled.stages_us for profiled in profile.strategies)]
-    table = _table(profile.work, profile.document_name)
+    """Return what `pexec profile` shows: a row per strategy, a column per stage that any of them has."""
+    used = [stage for stage in JobStage if any(stage in profiled.stages_us for profiled in profile.strategies)]
+    table = _table(profile.work)
     table.add_column("strategy", no_wrap=True)
     for heading in (*used, "sum", "job"):
         table.add_column(str(heading), justify="right")
@@ -107,22 +103,20 @@ def profile_table(profile: Profile) -> RenderableType:
             f"{sum(stages.values()):,.1f}",
             f"{profiled.total_us:,.1f}",
         )
-    jobs = len(profile.strategies[0].parts)
+    jobs = len(profile.strategies[0].stages)
     lines = [
-        f"Microseconds, medians of {jobs} jobs. The parts are timed as separate calls, the whole job apart from them:",
+        f"Microseconds, medians of {jobs} jobs. The stages are timed as separate calls, the whole job on its own:",
         "the sum is not exactly the job.",
     ]
-    if any(Stage.TRANSPORT in profiled.stages_us for profiled in profile.strategies):
-        lines.append(
-            "transport: what a job alone in the pool, nothing else in flight, takes longer than one in this process."
-        )
+    if any(JobStage.TRANSPORT in profiled.stages_us for profiled in profile.strategies):
+        lines.append("transport: how much longer a job takes in the pool, with nothing else in flight, than here.")
     return Group(table, *(Text(line, style="dim") for line in lines))
 
 
-def _table(work: Work, document_name: str) -> Table:
+def _table(work: Work) -> Table:
     machine, versions = describe_machine(), describe_versions()
     title = (
-        f"{work.plugin.name}: {work.function}() on {document_name} ({len(work.document):,} bytes)\n"
+        f"{work.plugin.name}: {work.function}() on {work.document_name} ({len(work.document):,} bytes)\n"
         f"{machine['cpu']}, {machine['cpus']} CPUs; {versions['python']}, wasmtime {versions['wasmtime']}"
     )
     return Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -134,10 +128,7 @@ def format_us(us: float) -> str:
     >>> format_us(0.5), format_us(297.3), format_us(8330.0)
     ('0.50 us', '297 us', '8.33 ms')
     """
-    if us < 10:
-        return f"{us:.2f} us"
-    if us < 1000:
-        return f"{us:.0f} us"
-    if us < 100_000:
-        return f"{us / 1000:.2f} ms"
+    for bound, scale, digits, unit in ((10, 1, 2, "us"), (1000, 1, 0, "us"), (100_000, 1000, 2, "ms")):
+        if us < bound:
+            return f"{us / scale:.{digits}f} {unit}"
     return f"{us / 1000:.0f} ms"

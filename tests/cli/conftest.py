@@ -4,13 +4,12 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from parallel_exec.cli.main import dispatch
+from tests.cli.command import Pexec, PexecProcess, Ran, StartPexec, command
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -19,20 +18,8 @@ function pick(d) { if (d.bad) throw new TypeError("no " + d.bad); return d.a }
 """
 
 
-@dataclass
-class Ran:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        """What stderr says, without notes."""
-        return [line for line in self.err.splitlines() if not line.startswith("pexec: note: ")]
-
-
 @pytest.fixture
-def pexec(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ran]:
+def pexec(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Pexec:
     """Run a command line in this process, in a temporary directory."""
     monkeypatch.chdir(tmp_path)
 
@@ -52,10 +39,6 @@ def plugin(tmp_path: Path) -> str:
     return "pick.js"
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "parallel_exec", *arguments]
-
-
 @pytest.fixture
 def env() -> dict[str, str]:
     """An environment in which this checkout's package is found, installed or not."""
@@ -63,7 +46,7 @@ def env() -> dict[str, str]:
 
 
 @pytest.fixture
-def process(tmp_path: Path, env: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[bytes]]:
+def process(tmp_path: Path, env: dict[str, str]) -> PexecProcess:
     """Run a command line in a process of its own, in a temporary directory."""
 
     def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -73,7 +56,7 @@ def process(tmp_path: Path, env: dict[str, str]) -> Callable[..., subprocess.Com
 
 
 @pytest.fixture
-def start(tmp_path: Path, env: dict[str, str]) -> Callable[..., subprocess.Popen[bytes]]:
+def start(tmp_path: Path, env: dict[str, str]) -> StartPexec:
     """Start a command line in a process group of its own."""
 
     def popen(*arguments: str) -> subprocess.Popen[bytes]:

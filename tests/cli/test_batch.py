@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from parallel_exec import Limits, Plugin
+from parallel_exec import Limits, Plugin, pool
 from parallel_exec.cli import batch
 from parallel_exec.cli.inputs import Document
 
@@ -31,22 +31,27 @@ def run(texts: list[bytes | None], **options: float) -> list[tuple[int, bytes | 
 
 
 @pytest.fixture
-def pools(monkeypatch):
-    """The number of pools that were started."""
+def pools(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of workers of each pool that is started."""
     started = []
-    in_pool = batch._in_pool
-    monkeypatch.setattr(batch, "_in_pool", lambda *args: started.append(1) or in_pool(*args))
+
+    class CountedPool(pool.Pool):
+        def __init__(self, workers: int, *, limits: Limits) -> None:
+            started.append(workers)
+            super().__init__(workers, limits=limits)
+
+    monkeypatch.setattr(pool, "Pool", CountedPool)
     return started
 
 
 TEXTS = [None if number % 7 == 5 else b"%d" % number if number % 11 else b"oops" for number in range(300)]
 
 
-def test_in_order_with_each_failure_in_its_place(pools):
+def test_in_order_with_each_failure_in_its_place(pools: list[int]) -> None:
     here = run(TEXTS, alone_s=1e9)
     assert not pools
     there = run(TEXTS, alone_s=0.0, worth_s=0.0)
-    assert pools
+    assert pools == [2]
     assert [(index, result) for index, result, _ in here] == [(index, result) for index, result, _ in there]
     for index, (_, result, problem) in enumerate(here):
         if TEXTS[index] is None:
@@ -61,17 +66,17 @@ def test_in_order_with_each_failure_in_its_place(pools):
             assert result == b"[%d,1]" % index
 
 
-def test_tiny_jobs_stay_here(pools):
+def test_tiny_jobs_stay_here(pools: list[int]) -> None:
     run([b"1"] * 50, alone_s=0.0, worth_s=1e9)
     assert not pools
 
 
-def test_the_last_document_starts_no_pool(pools):
+def test_the_last_document_starts_no_pool(pools: list[int]) -> None:
     assert len(run([b"1", b"2"], alone_s=0.0, worth_s=0.0)) == 2
     assert not pools
 
 
-def test_endless_documents_are_drawn_as_results_are_taken():
+def test_endless_documents_are_drawn_as_results_are_taken() -> None:
     drawn = 0
 
     def endless() -> Iterator[Document]:

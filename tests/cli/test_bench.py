@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from parallel_exec.measure.strategies import STRATEGIES, Stage
-from parallel_exec.measure.strategies.image import Image
+from parallel_exec.measure.strategies import STRATEGIES, JobStage
+from parallel_exec.measure.strategies.resident import Resident
+from tests.cli.command import Pexec
 
 ALL = ["baseline", "wizer", "wizer-plus", "cached", "parser", "image", "parallel"]
 ENTRY = {"name": str, "median_us": float, "p10_us": float, "p90_us": float, "jobs": int, "jobs_per_s": float}
 
 
-def check_entry(entry, jobs):
+def check_entry(entry: dict[str, Any], jobs: int) -> None:
     for key, kind in ENTRY.items():
         assert isinstance(entry[key], kind), key
     assert 0 < entry["p10_us"] <= entry["median_us"] <= entry["p90_us"]
@@ -23,7 +26,7 @@ def check_entry(entry, jobs):
     assert entry["jobs_per_s"] > 0
 
 
-def test_all_strategies_on_the_shipped_fixture(pexec, tmp_path):
+def test_all_strategies_on_the_shipped_fixture(pexec: Pexec, tmp_path: Path) -> None:
     ran = pexec("bench", "--jobs", "12", "--workers", "2", "--json", "bench.json")
     assert (ran.status, ran.lines) == (0, [])
     for name in ALL:
@@ -40,7 +43,7 @@ def test_all_strategies_on_the_shipped_fixture(pexec, tmp_path):
     assert [entry["samples"] for entry in figures["strategies"]] == [12] * (len(ALL) - 1) + [1]
     (row,) = (line for line in ran.out.splitlines() if line.startswith(" parallel "))
     assert row.count(" us ") + row.count(" ms ") == 3  # median, first result and reference; no p10, no p90
-    assert "one batch has no p10 and p90" in ran.out
+    assert "for one batch, so no p10 and p90" in ran.out
     assert figures["peers"] == []
     assert figures["machine"]["cpus"] >= 1
     assert {"parallel_exec", "python", "wasmtime"} <= figures["versions"].keys()
@@ -48,7 +51,7 @@ def test_all_strategies_on_the_shipped_fixture(pexec, tmp_path):
     assert figures["document"]["bytes"] > 100_000
 
 
-def test_own_plugin_and_document(pexec, tmp_path):
+def test_own_plugin_and_document(pexec: Pexec, tmp_path: Path) -> None:
     # Chance and time are the same for all strategies, or their answers would differ.
     (tmp_path / "p.mjs").write_text(
         "export async function f(d) {"
@@ -72,8 +75,10 @@ def test_own_plugin_and_document(pexec, tmp_path):
     assert figures["reference_ms"] == {}
 
 
-def test_another_answer_is_an_error_that_names_the_strategy(pexec, tmp_path, monkeypatch):
-    class Wrong(Image):
+def test_another_answer_is_an_error_that_names_the_strategy(
+    pexec: Pexec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(Resident):
         def run(self) -> bytes:
             return super().run().replace(b"1", b"1.001")
 
@@ -87,8 +92,10 @@ def test_another_answer_is_an_error_that_names_the_strategy(pexec, tmp_path, mon
     assert not (tmp_path / "out.json").exists()
 
 
-def test_an_answer_that_changes_later_is_an_error_too(pexec, tmp_path, monkeypatch):
-    class Fickle(Image):
+def test_an_answer_that_changes_later_is_an_error_too(
+    pexec: Pexec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fickle(Resident):
         jobs = 0
 
         def run(self) -> bytes:
@@ -103,7 +110,7 @@ def test_an_answer_that_changes_later_is_an_error_too(pexec, tmp_path, monkeypat
     assert "differ at $: 1 and 2" in ran.lines[0]
 
 
-def test_peers(pexec, tmp_path):
+def test_peers(pexec: Pexec, tmp_path: Path) -> None:
     ran = pexec("bench", "--jobs", "3", "--strategies", "image", "--peers", "--json", "bench.json")
     assert ran.status == 0
     figures = json.loads((tmp_path / "bench.json").read_bytes())
@@ -118,7 +125,7 @@ def test_peers(pexec, tmp_path):
             assert f"not measured: {name}: not installed" in ran.out
 
 
-def test_peers_that_cannot_are_named(pexec, tmp_path):
+def test_peers_that_cannot_are_named(pexec: Pexec, tmp_path: Path) -> None:
     (tmp_path / "p.mjs").write_text("export const f = d => d")
     (tmp_path / "d.json").write_text("1")
     ran = pexec("bench", "p.mjs", "d.json", "--jobs", "2", "--strategies", "image", "--peers")
@@ -126,11 +133,11 @@ def test_peers_that_cannot_are_named(pexec, tmp_path):
     assert "not measured: Python with orjson: only the shipped plugin has a counterpart in Python" in ran.out
 
 
-def test_profile(pexec, tmp_path):
+def test_profile(pexec: Pexec, tmp_path: Path) -> None:
     ran = pexec("profile", "--jobs", "10", "--workers", "1", "--json", "profile.json")
     assert (ran.status, ran.lines) == (0, [])
     figures = json.loads((tmp_path / "profile.json").read_bytes())
-    assert figures["stages"] == [str(stage) for stage in Stage]
+    assert figures["stages"] == [str(stage) for stage in JobStage]
     stages = {entry["name"]: entry["stages_us"] for entry in figures["strategies"]}
     assert list(stages) == ALL
     always = {"copy in", "run", "write", "copy out", "reset"}
@@ -144,11 +151,11 @@ def test_profile(pexec, tmp_path):
         assert entry["jobs"] == 10
         assert entry["total_us"] > 0
         assert entry["sum_us"] == pytest.approx(sum(entry["stages_us"].values()), abs=0.01)
-    assert "timed as separate calls, the whole job apart from them" in ran.out
+    assert "timed as separate calls, the whole job on its own" in ran.out
 
 
-def test_a_job_that_fails_names_the_strategy(pexec, tmp_path, monkeypatch):
-    class Failing(Image):
+def test_a_job_that_fails_names_the_strategy(pexec: Pexec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Resident):
         def prepare(self) -> None:
             self.work = dataclasses.replace(self.work, function="g")
             super().prepare()
@@ -161,7 +168,7 @@ def test_a_job_that_fails_names_the_strategy(pexec, tmp_path, monkeypatch):
     assert ran.lines[0].startswith("pexec: error: image: p.js: g(): the plugin has no function 'g'")
 
 
-def test_answers_that_are_hard_to_write(pexec, tmp_path):
+def test_answers_that_are_hard_to_write(pexec: Pexec, tmp_path: Path) -> None:
     (tmp_path / "p.js").write_text(r"const f = d => ['\ud800', 1e400, 2 ** 70, -0, '\u2028']")
     (tmp_path / "d.json").write_text("1")
     ran = pexec("bench", "p.js", "d.json", "--jobs", "2", "--strategies", "baseline,image", "--json", "out.json")

@@ -6,20 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.cli.command import PexecProcess
+
+Watching = tuple[subprocess.Popen[bytes], Path]
 
 
 def write(path: Path, source: str) -> None:
     """Replace the file at once, as editors do."""
     new = path.with_suffix(".new")
     new.write_text(source)
-    os.replace(new, path)
+    new.replace(path)
 
 
 @pytest.fixture
-def watching(tmp_path, env):
+def watching(tmp_path: Path, env: dict[str, str]) -> Iterator[Watching]:
     """A command that watches `f.js` and reads documents from its standard input; and that file."""
     path = tmp_path / "f.js"
     write(path, "function f(x) { return ['one', x] }")
@@ -38,14 +43,15 @@ def watching(tmp_path, env):
     child.communicate()
 
 
-def ask(child, document: bytes) -> bytes:
+def ask(child: subprocess.Popen[bytes], document: bytes) -> bytes:
     """Give it one document, and wait for its result, which does not wait for another document."""
+    assert child.stdin is not None and child.stdout is not None
     child.stdin.write(document + b"\n")
     child.stdin.flush()
     return child.stdout.readline()
 
 
-def test_each_document_runs_the_plugin_as_its_file_is_then(watching):
+def test_each_document_runs_the_plugin_as_its_file_is_then(watching: Watching) -> None:
     child, path = watching
     assert ask(child, b"1") == b'["one",1]\n'
     assert ask(child, b"2") == b'["one",2]\n'
@@ -63,10 +69,10 @@ def test_each_document_runs_the_plugin_as_its_file_is_then(watching):
     lines = err.decode().splitlines()
     assert len(lines) == 6 and all(line.startswith("pexec: note: ") for line in lines)
     assert "version 2" in lines[0] and "version 3" in lines[-1]
-    assert "no function 'f'" in lines[2] and all("the version before goes on" in line for line in lines[1:5])
+    assert "no longer has a function 'f'" in lines[2] and all("keeping the old version" in line for line in lines[1:5])
 
 
-def test_documents_that_fail_are_told_and_the_rest_goes_on(watching):
+def test_documents_that_fail_are_told_and_the_rest_goes_on(watching: Watching) -> None:
     child, path = watching
     assert ask(child, b"[\n1") == b'["one",1]\n'
     write(path, "function f(x) { throw new Error('no') }")
@@ -75,15 +81,15 @@ def test_documents_that_fail_are_told_and_the_rest_goes_on(watching):
     assert b"document 0 (stdin line 1)" in err and b"document 2 (stdin line 3)" in err and b"Error: no" in err
 
 
-def test_ctrl_c_while_it_waits_for_a_document(watching):
+def test_ctrl_c_while_it_waits_for_a_document(watching: Watching) -> None:
     child, _ = watching
     assert ask(child, b"1") == b'["one",1]\n'
     os.kill(child.pid, signal.SIGINT)
     assert child.wait(60) == 130
-    assert child.stderr.read() == b"pexec: interrupted\n"
+    assert child.stderr is not None and child.stderr.read() == b"pexec: interrupted\n"
 
 
-def test_files_are_read_to_their_end(process, tmp_path):
+def test_files_are_read_to_their_end(process: PexecProcess, tmp_path: Path) -> None:
     (tmp_path / "f.js").write_text("function f(x) { return 2 * x }")
     (tmp_path / "many").write_bytes(b"".join(b"%d\n" % number for number in range(500)))
     ran = process("run", "f.js", "many", "--lines", "--watch", "--function", "f")

@@ -1,4 +1,4 @@
-"""What the strategies with a new instance per job have in common; they differ in what the module holds already."""
+"""The strategies that make a new instance for each job; they differ in what the instance's module already holds."""
 
 from __future__ import annotations
 
@@ -7,76 +7,154 @@ from abc import abstractmethod
 import wasmtime
 
 from parallel_exec.errors import PexecError
-from parallel_exec.measure.strategies.strategy import Clock, Stage, Strategy, Work
+from parallel_exec.measure.strategies.strategy import JobStage, StageClock, Strategy
 from parallel_exec.sandbox._binary.bake import bake
 from parallel_exec.sandbox._engine.engine import Engine
 from parallel_exec.sandbox._js.driver import Driver
 
 
 class FreshInstance(Strategy):
-    """A strategy whose every job makes an instance of `module`, and throws it away."""
+    """A strategy that makes an instance of `module` for each job, and discards it afterwards."""
 
     module: wasmtime.Module
 
     @abstractmethod
-    def job(self, driver: Driver, clock: Clock) -> None:
-        """Do in a new instance what a job needs before its function is called, booking it by stages."""
+    def begin(self, driver: Driver, clock: StageClock) -> None:
+        """Do in a new instance what a job needs before its function is called, and time it by stages."""
 
     def run(self) -> bytes:
-        return self._run(Clock())
+        return self._run(StageClock())
 
-    def stages(self) -> dict[Stage, float]:
-        clock = Clock()
+    def stages(self) -> dict[JobStage, float]:
+        clock = StageClock()
         self._run(clock)
-        clock.lap(Stage.RESET)  # the instance is gone since `_run` has returned
+        clock.lap(JobStage.RESET)  # the instance was discarded when `_run` returned
         return clock.seconds
 
-    def _run(self, clock: Clock) -> bytes:
+    def _run(self, clock: StageClock) -> bytes:
         work = self.work
         try:
             with Driver.open(work.limits, self.module) as driver:
-                clock.lap(Stage.INSTANTIATE)
-                self.job(driver, clock)
+                clock.lap(JobStage.INSTANTIATE)
+                self.begin(driver, clock)
                 driver.call("engine_invoke")
-                clock.lap(Stage.RUN)
+                clock.lap(JobStage.RUN)
                 driver.call("engine_write")
-                clock.lap(Stage.WRITE)
+                clock.lap(JobStage.WRITE)
                 result = driver.output()
-                clock.lap(Stage.COPY_OUT)
+                clock.lap(JobStage.COPY_OUT)
         except PexecError as error:
             raise error.at(plugin=work.plugin.name, function=work.function) from None
         return result
 
+    def _load_plugin(self, driver: Driver) -> None:
+        plugin = self.work.plugin
+        driver.load(plugin.source, plugin.name, plugin.kind)
 
-def read_source(driver: Driver, work: Work, clock: Clock) -> None:
-    """Give the document to the engine as source text.
+    def _read_source(self, driver: Driver, clock: StageClock) -> None:
+        """Give the document to the engine as source text.
 
-    JSON is a subset of JavaScript's expressions, with one exception: a key ``__proto__`` sets the prototype here, and
-    is a key like any other to JSON.parse. Parentheses keep an object from being taken for a block.
-    """
-    driver.put(b"(%b)" % work.document, name=work.function)
-    clock.lap(Stage.COPY_IN)
-    driver.call("engine_read_source")
-    clock.lap(Stage.PARSE)
+        JSON is a subset of JavaScript's expressions, with one exception: here a key ``__proto__`` sets the prototype,
+        and for JSON.parse it is a key like any other. The parentheses keep an object from being read as a block.
+        """
+        driver.put(b"(%b)" % self.work.document, name=self.work.function)
+        clock.lap(JobStage.COPY_IN)
+        driver.call("engine_read_source")
+        clock.lap(JobStage.PARSE)
+
+    def _bake(self, *, plugin: bool, document: bool = False) -> wasmtime.Module:
+        """Return a module that starts with the engine running and, if asked for, plugin and document loaded.
+
+        It is compiled here and now, not taken from the cache of compiled modules: each new plugin, or document, is a
+        new module, and what that costs is part of the comparison.
+        """
+        work = self.work
+        try:
+            with Driver.open(work.limits) as driver:
+                driver.start()
+                if plugin:
+                    self._load_plugin(driver)
+                if document:
+                    driver.put(work.document)
+                    driver.call("engine_read")
+                driver.put()
+                driver.call("engine_freeze")
+                engine = Engine.shared()
+                return engine.compile(bake(engine.wasm, driver.snapshot()), cached=False)
+        except PexecError as error:
+            raise error.at(plugin=work.plugin.name) from None
 
 
-def baked(work: Work, *, plugin: bool, document: bool = False) -> wasmtime.Module:
-    """Return a module that starts with the engine running and, if so told, the plugin loaded and the document read.
+class Baseline(FreshInstance):
+    """Nothing is cached: each job starts the engine, and gives it script and data as source text."""
 
-    It is compiled here and now, not taken from the cache of compiled modules: a new plugin, or a new document, is a
-    new module, and what that costs is part of the comparison.
-    """
-    try:
-        with Driver.open(work.limits) as driver:
-            driver.start()
-            if plugin:
-                driver.load(work.plugin.source, work.plugin.name, work.plugin.kind)
-            if document:
-                driver.put(work.document)
-                driver.call("engine_read")
-            driver.put()
-            driver.call("engine_freeze")
-            engine = Engine.shared()
-            return engine.compile(bake(engine.wasm, driver.snapshot()), cached=False)
-    except PexecError as error:
-        raise error.at(plugin=work.plugin.name) from None
+    name = "baseline"
+    cached = "nothing"
+
+    def prepare(self) -> None:
+        self.module = Engine.shared().module
+
+    def begin(self, driver: Driver, clock: StageClock) -> None:
+        driver.start()
+        clock.lap(JobStage.INITIALISE)
+        self._load_plugin(driver)
+        clock.lap(JobStage.LOAD_SCRIPT)
+        self._read_source(driver, clock)
+
+
+class Wizer(FreshInstance):
+    """The engine is started in a baked module: each job gives it script and data as source text."""
+
+    name = "wizer"
+    cached = "the started engine"
+
+    def prepare(self) -> None:
+        self.module = self._bake(plugin=False)
+
+    def begin(self, driver: Driver, clock: StageClock) -> None:
+        self._load_plugin(driver)
+        clock.lap(JobStage.LOAD_SCRIPT)
+        self._read_source(driver, clock)
+
+
+class WizerPlus(FreshInstance):
+    """The plugin is loaded in a baked module, as with Javy: each job gives it the data as source text."""
+
+    name = "wizer-plus"
+    cached = "engine and plugin"
+
+    def prepare(self) -> None:
+        self.module = self._bake(plugin=True)
+
+    def begin(self, driver: Driver, clock: StageClock) -> None:
+        self._read_source(driver, clock)
+
+
+class Cached(FreshInstance):
+    """Everything is in a baked module, the data too: each job only calls the function."""
+
+    name = "cached"
+    cached = "engine, plugin and data"
+
+    def prepare(self) -> None:
+        self.module = self._bake(plugin=True, document=True)
+
+    def begin(self, driver: Driver, clock: StageClock) -> None:
+        driver.put(name=self.work.function)
+        clock.lap(JobStage.COPY_IN)
+
+
+class Parser(FreshInstance):
+    """As `wizer-plus`, but the data goes through our JSON reader rather than the parser of source text."""
+
+    name = "parser"
+    cached = "engine and plugin; our reader"
+
+    def prepare(self) -> None:
+        self.module = self._bake(plugin=True)
+
+    def begin(self, driver: Driver, clock: StageClock) -> None:
+        driver.put(self.work.document, name=self.work.function)
+        clock.lap(JobStage.COPY_IN)
+        driver.call("engine_read")
+        clock.lap(JobStage.PARSE)

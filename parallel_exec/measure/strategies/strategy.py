@@ -4,85 +4,102 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from parallel_exec.limits import Limits
+from parallel_exec.measure.machine import describe_machine, describe_versions
 from parallel_exec.plugins._javascript import Plugin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """What every strategy does per job: call `function` of `plugin` on `document` and have the result as JSON text.
+    """What every strategy does per job: call `function` of `plugin` on `document` and return the result as JSON text.
 
     Attributes:
         plugin: the plugin.
         function: the name of its function.
         document: the document, as JSON text.
-        limits: bounds on each job; pinned seed and time make the strategies' answers comparable.
-        workers: worker processes, for the strategies that have any.
+        document_name: what reports call the document.
+        limits: bounds on each job; a pinned seed and time make the strategies' answers comparable.
+        workers: the number of worker processes, for strategies that use them.
     """
 
     plugin: Plugin
     function: str
     document: bytes
+    document_name: str = "document"
     limits: Limits
     workers: int = 1
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what was measured, on which machine and with which versions, as values for JSON."""
+        return {
+            "machine": describe_machine(),
+            "versions": describe_versions(),
+            "plugin": {"name": self.plugin.name, "function": self.function, "sha256": self.plugin.digest},
+            "document": {"name": self.document_name, "bytes": len(self.document)},
+            "workers": self.workers,
+        }
 
-class Stage(StrEnum):
-    """The parts of a job, in the order in which they happen."""
+
+class JobStage(StrEnum):
+    """The stages of a job, in order."""
 
     INSTANTIATE = "instantiate"  # make an instance of a module: its memory, its data segments
     INITIALISE = "initialise"  # start the engine in it
     LOAD_SCRIPT = "load script"  # compile and run the plugin's source
-    COPY_IN = "copy in"  # the document's bytes into linear memory
+    COPY_IN = "copy in"  # copy the document's bytes into linear memory
     PARSE = "parse"  # bytes to a JavaScript value
     RUN = "run"  # the plugin's function
     WRITE = "write"  # its result to JSON text
-    COPY_OUT = "copy out"  # the text out of linear memory
-    RESET = "reset"  # make ready for the next job: put the image back, or throw the instance away
+    COPY_OUT = "copy out"  # copy the text out of linear memory
+    RESET = "reset"  # make ready for the next job: restore the image, or discard the instance
     TRANSPORT = "transport"  # to another process and back
 
 
-class Clock:
-    """Takes the time of stages one after another.
+class StageClock:
+    """Times the stages of a job, one after another.
 
-    >>> clock = Clock()
-    >>> clock.lap(Stage.RUN)
+    >>> clock = StageClock()
+    >>> clock.lap(JobStage.RUN)
     >>> list(clock.seconds)
-    [<Stage.RUN: 'run'>]
+    [<JobStage.RUN: 'run'>]
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[Stage, float] = {}
+        self.seconds: dict[JobStage, float] = {}
         self._last = time.perf_counter()
 
-    def lap(self, stage: Stage) -> None:
-        """Book the time since the last lap on a stage."""
+    def lap(self, stage: JobStage) -> None:
+        """Add the time since the last lap to a stage."""
         now = time.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = time.perf_counter()
 
 
 class Strategy(ABC):
-    """One strategy. `prepare` comes first and is not part of a job; then any number of jobs; `close` comes last.
+    """One strategy. `prepare` is called first and is not part of a job; then come jobs, and at last `close`.
 
-    A job is complete in itself: no state of one is seen by the next, and the result is JSON text in this process.
+    A job is self-contained: it sees no state of another one, and its result is JSON text in this process.
+
+    Attributes:
+        name: the strategy's name.
+        cached: what is done before a job starts.
+        batched: whether jobs overlap, so that only a batch of them has a cost per job.
     """
 
     name: ClassVar[str]
-    cached: ClassVar[str]  # what a job finds done already
-    batched: ClassVar[bool] = False  # jobs overlap, so only many of them together have a cost each
+    cached: ClassVar[str]
+    batched: ClassVar[bool] = False
 
     def __init__(self, work: Work) -> None:
         self.work = work
 
     @abstractmethod
     def prepare(self) -> None:
-        """Do, from the plugin's source, what is done once and not per job.
+        """Do, starting from the plugin's source, what is done once rather than per job.
 
         Raises:
             PexecError: the plugin cannot be loaded within the limits.
@@ -97,23 +114,26 @@ class Strategy(ABC):
         """
 
     def run_many(self, jobs: int) -> list[bytes]:
-        """Run jobs, overlapping if the strategy is `batched`, and return their results."""
+        """Run jobs, overlapping if the strategy is `batched`, and return their results.
+
+        Raises:
+            PexecError: a job failed.
+        """
         return [self.run() for _ in range(jobs)]
 
     @abstractmethod
-    def stages(self) -> dict[Stage, float]:
-        """Run one job part by part and return the seconds that each part took; parts that a job does not have are
-        missing.
+    def stages(self) -> dict[JobStage, float]:
+        """Run one job stage by stage and return the seconds that each stage took, without those that it does not have.
+
+        Raises:
+            PexecError: the job failed.
         """
 
-    def close(self) -> None:  # noqa: B027 - most strategies hold nothing that would have to be given back
-        """Give back what `prepare` took. Calling it again does nothing."""
+    def close(self) -> None:  # noqa: B027 - most strategies hold nothing that has to be released
+        """Release what `prepare` acquired. Calling it again does nothing."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
-
-
-StrategyFactory = Callable[[Work], Strategy]

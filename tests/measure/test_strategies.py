@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+import wasmtime
 
 from parallel_exec import JSError, Limits, Plugin, PluginError
-from parallel_exec.measure.strategies import STRATEGIES, Work
+from parallel_exec.measure.strategies import STRATEGIES, Strategy, Work
 from parallel_exec.sandbox import Engine
 
 IN_PROCESS = [name for name in STRATEGIES if name != "parallel"]
 BAKED = ("wizer", "wizer-plus", "cached", "parser")
 
 
-def work(source: str, document: bytes = b"1", function: str = "f", **options: object) -> Work:
+def work(source: str, document: bytes = b"1", function: str = "f") -> Work:
     limits = Limits(seed=1, time=0.0)
-    return Work(plugin=Plugin(source, name="p.js"), function=function, document=document, limits=limits, **options)
+    return Work(plugin=Plugin(source, name="p.js"), function=function, document=document, limits=limits)
+
+
+Make = Callable[[str, Work], Strategy]
 
 
 @pytest.fixture
-def made():
-    """Strategies, closed at the end."""
-    strategies = []
+def made() -> Iterator[Make]:
+    """Makes strategies, which are prepared, and closed at the end."""
+    strategies: list[Strategy] = []
 
-    def make(name: str, of: Work):
+    def make(name: str, of: Work) -> Strategy:
         strategy = STRATEGIES[name](of)
         strategies.append(strategy)
         strategy.prepare()
@@ -40,7 +45,7 @@ def made():
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_jobs_of_a_module_do_not_see_each_other(made, name):
+def test_jobs_of_a_module_do_not_see_each_other(made: Make, name: str) -> None:
     source = """
         let n = 0;
         const m = new Map(Array.from({length: 1000}, (_, i) => [i / 2, i]));
@@ -59,7 +64,7 @@ def test_jobs_of_a_module_do_not_see_each_other(made, name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_a_job_that_fails_says_where_and_the_next_one_works(made, name):
+def test_a_job_that_fails_says_where_and_the_next_one_works(made: Make, name: str) -> None:
     strategy = made(name, work("function f(d) { throw new TypeError('no') }"))
     for _ in range(2):
         with pytest.raises(JSError, match=r"^p\.js: f\(\): TypeError: no \(at p\.js:1:"):
@@ -67,21 +72,22 @@ def test_a_job_that_fails_says_where_and_the_next_one_works(made, name):
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
-def test_a_plugin_that_does_not_compile(made, name):
+def test_a_plugin_that_does_not_compile(made: Make, name: str) -> None:
     with pytest.raises(PluginError, match=r"^p\.js: "):
         made(name, work("function f( {")).run()
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_what_is_cached_is_and_what_is_not_is_not(made, name, monkeypatch):
+def test_what_is_cached_is_and_what_is_not_is_not(made: Make, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job after `prepare` with another document, and with another plugin, shows what the module holds."""
-    compiled = []
+    compiled: list[bool] = []
     compile_module = Engine.compile
-    monkeypatch.setattr(
-        Engine,
-        "compile",
-        lambda self, wasm, *, cached=True: compiled.append(cached) or compile_module(self, wasm, cached=cached),
-    )
+
+    def noted(self: Engine, wasm: bytes, *, cached: bool = True) -> wasmtime.Module:
+        compiled.append(cached)
+        return compile_module(self, wasm, cached=cached)
+
+    monkeypatch.setattr(Engine, "compile", noted)
     # As source text, the key sets the prototype; JSON.parse makes it a key like any other.
     as_source = name in ("baseline", "wizer", "wizer-plus")
     of = work("const f = d => ['old', d.n, d.inherited ?? 0]", b'{"n": 1, "__proto__": {"inherited": 1}}')

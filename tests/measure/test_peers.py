@@ -7,7 +7,7 @@ import pytest
 
 from parallel_exec import JSError, Limits, Plugin
 from parallel_exec.measure.fixture import FUNCTION, document_path, is_shipped, plugin_path
-from parallel_exec.measure.peers import PEERS, NotForThisWork, PlainPython, track_length
+from parallel_exec.measure.peers import PEERS, NotForThisWork, Peer, PlainPython, track_length
 from parallel_exec.measure.strategies import Work
 
 
@@ -17,13 +17,14 @@ def shipped() -> Work:
 
 
 @pytest.fixture(params=PEERS, ids=lambda peer: peer.name)
-def peer_class(request):
+def peer_class(request: pytest.FixtureRequest) -> type[Peer]:
     if not request.param.available():
         pytest.skip(f"{request.param.package} is not installed")
-    return request.param
+    found: type[Peer] = request.param
+    return found
 
 
-def test_the_same_answer_as_the_sandbox(peer_class):
+def test_the_same_answer_as_the_sandbox(peer_class: type[Peer]) -> None:
     work = shipped()
     expected = work.plugin.function(FUNCTION)(work.document)
     peer = peer_class(work)
@@ -34,7 +35,7 @@ def test_the_same_answer_as_the_sandbox(peer_class):
         peer.close()
 
 
-def test_text_survives(peer_class):
+def test_text_survives(peer_class: type[Peer]) -> None:
     if peer_class is PlainPython:
         pytest.skip("it knows one function")
     plugin = Plugin("function f(d) { return [d.text, undefined] }")
@@ -46,7 +47,7 @@ def test_text_survives(peer_class):
         peer.close()
 
 
-def test_an_error_in_the_plugin_is_ours(peer_class):
+def test_an_error_in_the_plugin_is_ours(peer_class: type[Peer]) -> None:
     if peer_class is PlainPython:
         pytest.skip("it knows one function")
     plugin = Plugin("function f(d) { throw new Error('no') }")
@@ -59,7 +60,7 @@ def test_an_error_in_the_plugin_is_ours(peer_class):
         peer.close()
 
 
-def test_a_module_is_not_for_them(peer_class):
+def test_a_module_is_not_for_them(peer_class: type[Peer]) -> None:
     plugin = Plugin("export function f(d) { return d }")
     peer = peer_class(Work(plugin=plugin, function="f", document=b"1", limits=Limits()))
     try:
@@ -69,12 +70,12 @@ def test_a_module_is_not_for_them(peer_class):
         peer.close()
 
 
-def test_the_counterpart_in_python_is_for_the_shipped_plugin_only():
+def test_the_counterpart_in_python_is_for_the_shipped_plugin_only() -> None:
     assert is_shipped(Plugin.from_file(plugin_path(), name="other.js"))
     assert not is_shipped(Plugin("function calculate() {}"))
 
 
-def test_track_length_of_few_points():
+def test_track_length_of_few_points() -> None:
     point = {"geometry": {"coordinates": [9.0, 47.0]}}
     north = {"geometry": {"coordinates": [9.0, 48.0]}}
     assert track_length({"features": []}) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from parallel_exec.measure.answers import AnswersDiffer, Referee, difference, read_answer
@@ -19,7 +21,7 @@ from parallel_exec.measure.answers import AnswersDiffer, Referee, difference, re
         ([], []),
     ],
 )
-def test_same(one, other):
+def test_same(one: Any, other: Any) -> None:
     assert difference(one, other) is None
 
 
@@ -40,22 +42,22 @@ def test_same(one, other):
         ([1, 2], [3, 4], "$[0]: 1 and 3"),
     ],
 )
-def test_different(one, other, where):
+def test_different(one: Any, other: Any, where: str) -> None:
     assert difference(one, other) == where
 
 
-def test_deep_answers_are_no_problem():
-    deep = 1
+def test_deep_answers_are_no_problem() -> None:
+    deep: Any = 1
     for _ in range(5000):
         deep = [deep]
     assert difference(deep, deep) is None
 
 
-def test_lone_surrogates_are_read():
+def test_lone_surrogates_are_read() -> None:
     assert read_answer(rb'"\ud800"') == "\ud800"
 
 
-def test_the_referee_compares_with_the_first():
+def test_the_referee_compares_with_the_first() -> None:
     referee = Referee()
     referee.hear("one", b"[1.0, 2]")
     referee.hear("two", b"[1,2]")
