@@ -69,7 +69,7 @@ def comparison_table(comparison: Comparison, *, width: int = PLAIN_WIDTH) -> Ren
     lines += [f"not measured: {name}: {reason}" for name, reason in comparison.missing.items()]
     answer = first.answer.decode("utf-8", "replace")
     lines.append(f"answer, the same from all to 1e-5: {answer if len(answer) <= 80 else answer[:77] + '...'}")
-    return Group(table, *(Text(line, style="dim") for line in lines))
+    return with_notes(table, *lines)
 
 
 def _row(measured: Measured, done_already: str, baseline: Measured | None, wide: bool) -> list[str]:
@@ -116,16 +116,25 @@ def profile_table(profile: Profile) -> RenderableType:
         lines.append(
             "transport: what a job alone in the pool, nothing else in flight, takes longer than one in this process."
         )
+    return with_notes(table, *lines)
+
+
+def make_table(subject: str) -> Table:
+    """Return a table without columns yet, under a title: its subject, and what it was measured on."""
+    machine, versions = describe_machine(), describe_versions()
+    title = (
+        f"{subject}\n{machine['cpu']}, {machine['cpus']} CPUs; {versions['python']}, wasmtime {versions['wasmtime']}"
+    )
+    return Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def with_notes(table: Table, *lines: str) -> RenderableType:
+    """Return a table with lines of explanation below it."""
     return Group(table, *(Text(line, style="dim") for line in lines))
 
 
 def _table(work: Work, document_name: str) -> Table:
-    machine, versions = describe_machine(), describe_versions()
-    title = (
-        f"{work.plugin.name}: {work.function}() on {document_name} ({len(work.document):,} bytes)\n"
-        f"{machine['cpu']}, {machine['cpus']} CPUs; {versions['python']}, wasmtime {versions['wasmtime']}"
-    )
-    return Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    return make_table(f"{work.plugin.name}: {work.function}() on {document_name} ({len(work.document):,} bytes)")
 
 
 def format_us(us: float) -> str:
