@@ -4,10 +4,11 @@ parallel_exec/verify/modules/verify-*.wasm.
 
     python -m pip install ziglang==0.17.0 && python scripts/build_modules.py
 
-There is a module for Schnorr signatures, one for ECDSA and one for both; each optimised for speed and for size; and
-each for wasmtime (64 x 64 to 128 bit products: the default way to multiply takes seven times as long) and for
-interpreters, which know WebAssembly's first version only ("mvp"). Sources and compiler are fetched and checked like
-those of the engine (build_guest.py); the cache directory's parallel_exec/modules/ has every module built so far.
+For wasmtime ("wide": 64 x 64 to 128 bit products, without which a multiplication takes seven times as long) there is a
+module for Schnorr signatures, one for ECDSA and one for both, each optimised for speed and for size. For interpreters,
+which know only WebAssembly's first version ("mvp"), there is the one for both. Sources and compiler are fetched and
+checked like those of the engine (build_guest.py); the cache directory's parallel_exec/modules/ has every module built
+so far. The build hook puts all of them into a wheel; a checkout builds them when one is first used.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import product
+from itertools import product, repeat
 from pathlib import Path
 
 from build_guest import (
@@ -43,23 +44,23 @@ SOURCE = Source(
     nested=True,
 )
 
-KINDS = {
+SCHEMES = {
     "schnorr": ("-DVERIFY_SCHNORR",),
     "ecdsa": ("-DVERIFY_ECDSA",),
     "both": ("-DVERIFY_SCHNORR", "-DVERIFY_ECDSA"),
 }
 OPTIMISED = {"speed": "-O3", "size": "-Oz"}
-# wasmtime's compiler makes of a function in which field multiplications have been inlined too often code that is slower
-# by a quarter: so less is inlined than is usual (225), and nothing when the parts are linked. An interpreter wants it.
+# wasmtime makes slower code, by a quarter, of a function into which too many field multiplications have been inlined:
+# so less is inlined than usual (225), and nothing when the parts are linked. An interpreter wants all of it.
 #
-# Windows of 10 bits are tables of 64 KiB, which stay in the processor's cache and which a reset copies in 3 us. The
-# library's default of 15 makes them 1 MiB, and a verification no faster; in an interpreter, where additions are dear,
-# 13 bits save 3 % and 15 another 1 %.
+# Windows of 10 bits are tables of 32 KiB, which stay in the processor's cache and which a reset copies in 3 us. The
+# library's default of 15 makes them 1 MiB, and a verification no faster in wasmtime. In an interpreter, where additions
+# are expensive, 12 bits save 3 % and 15 another 3 %, but each such module would add 1 MB to a wheel of 1 MB.
 #
-# USE_EXTERNAL_ASM has the library take the multiplication of field_10x26.c in place of its own.
+# USE_EXTERNAL_ASM has the library call the multiplication of field_10x26.c instead of its own.
 TARGETS = {
     "wide": ("-mwide-arithmetic", "-mbulk-memory", "-mllvm", "-inline-threshold=25", "-DECMULT_WINDOW_SIZE=10"),
-    "mvp": ("-mcpu=mvp", "-flto", "-DUSE_FORCE_WIDEMUL_INT64=1", "-DUSE_EXTERNAL_ASM", "-DECMULT_WINDOW_SIZE=15"),
+    "mvp": ("-mcpu=mvp", "-flto", "-DUSE_FORCE_WIDEMUL_INT64=1", "-DUSE_EXTERNAL_ASM", "-DECMULT_WINDOW_SIZE=12"),
 }
 FIELD_UNIT = "field_10x26.c"
 TARGET_UNITS = {"wide": (), "mvp": (FIELD_UNIT,)}
@@ -67,8 +68,8 @@ TARGET_UNITS = {"wide": (), "mvp": (FIELD_UNIT,)}
 # Verifying takes less than 8 KiB of it. The linker's default of 16 MiB would have to be zeroed after every message.
 STACK_SIZE = 32 * 1024
 
-# Without the C library, which the compiler would build for each target and optimisation: 25 s of a processor, where a
-# module takes 2. memory.c has what is needed of it, and its headers lie beside the compiler.
+# Without the C library, which the compiler would build for each target and optimisation: 25 s of CPU time, where a
+# module takes 2. memory.c has what is needed of it, and its headers come with the compiler.
 COMPILE_FLAGS = (
     "-target",
     "wasm32-wasi",
@@ -90,22 +91,23 @@ MODULES = Path(__file__).resolve().parent.parent / "parallel_exec" / "verify" / 
 
 def module_names() -> list[str]:
     """Return the names of all modules."""
-    return ["-".join(parts) for parts in product(KINDS, OPTIMISED, TARGETS)]
+    wide = ["-".join(parts) for parts in product(SCHEMES, OPTIMISED, ["wide"])]
+    return [*wide, *(f"both-{optimised}-mvp" for optimised in OPTIMISED)]
 
 
 def flags_of(name: str) -> list[str]:
     """Return the compiler's flags for a module."""
-    kind, optimised, target = name.split("-")
-    return [*COMPILE_FLAGS, OPTIMISED[optimised], *KINDS[kind], *TARGETS[target]]
+    scheme, optimised, target = name.split("-")
+    return [*COMPILE_FLAGS, OPTIMISED[optimised], *SCHEMES[scheme], *TARGETS[target]]
 
 
 def units_of(name: str) -> list[str]:
-    """Return the names of those of our C files that a module is made of."""
+    """Return the names of our C files that are part of a module."""
     return [*UNITS, *TARGET_UNITS[name.split("-")[2]]]
 
 
 def inputs_digest(name: str, modules: Path = MODULES) -> str:
-    """Return the hash of everything that decides what a module is."""
+    """Return the hash of everything that a module depends on."""
     ours = {path.name: sha256(path.read_bytes()) for path in sorted(modules.glob("*.[ch]"))}
     units = [*units_of(name), *SOURCE_UNITS]
     return sha256(json.dumps([ours, SOURCE[:5], ZIGLANG, HEADERS, units, flags_of(name), LINK_FLAGS]).encode())
@@ -115,7 +117,7 @@ def build(name: str, modules: Path = MODULES) -> Path:
     """Bring a module up to date and return its path.
 
     Raises:
-        BuildError: sources or compiler cannot be had, the C does not compile, or a file cannot be written.
+        BuildError: sources or compiler are not available, the C does not compile, or a file cannot be written.
     """
     path = modules / f"verify-{name}.wasm"
     return bring_up_to_date(
@@ -133,7 +135,8 @@ def compile_module(name: str, modules: Path) -> bytes:
     source = unpack(SOURCE, fetch(SOURCE)) / "src"
     print(f"compiling verify-{name}", file=sys.stderr, flush=True)
     compiler = importlib.util.find_spec("ziglang")
-    assert compiler is not None and compiler.origin is not None  # require_compiler has looked
+    assert compiler is not None  # require_compiler has looked
+    assert compiler.origin is not None
     headers = Path(compiler.origin).parent / "lib" / "libc" / "include"
     folders = [part for folder in HEADERS for part in ("-isystem", str(headers / folder))]
     units = [*(modules / unit for unit in units_of(name)), *(source / unit for unit in SOURCE_UNITS)]
@@ -141,15 +144,16 @@ def compile_module(name: str, modules: Path) -> bytes:
     return run_compiler(arguments, f"verify-{name}")
 
 
-def build_all(names: Sequence[str]) -> Iterator[Path]:
-    """Bring modules up to date, as many at a time as there are processors, and yield their paths in order.
+def build_all(names: Sequence[str] = (), modules: Path = MODULES) -> Iterator[Path]:
+    """Bring modules, by default all, up to date, as many at a time as there are CPUs, and yield their paths in order.
 
     Raises:
         BuildError: as `build` does.
     """
-    yield build(names[0])  # alone: it fetches what the others need, too
+    first, *others = names or module_names()
+    yield build(first, modules)  # alone: it fetches what the others need, too
     with ThreadPoolExecutor(os.cpu_count()) as executor:
-        yield from executor.map(build, names[1:])
+        yield from executor.map(build, others, repeat(modules))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(module_names()):
         parser.error(f"there is no module {', '.join(sorted(unknown))}")
-    return exit_status("build_modules", lambda: build_all(options.names or module_names()))
+    return exit_status("build_modules", lambda: build_all(options.names))
 
 
 if __name__ == "__main__":

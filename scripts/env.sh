@@ -41,6 +41,29 @@ with open(sys.argv[1], "rb") as file:
 
 venv_pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@" >&2; }
 
+# Print the C compiler for packages without wheels, unless Python's own choice is installed: another one, or ziglang's.
+c_compiler() {
+    "$venv/bin/python" -c '
+import os, shlex, shutil, sysconfig, ziglang
+usual = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+if not shutil.which(shlex.split(usual)[0]):
+    others = filter(shutil.which, ("cc", "gcc", "clang"))
+    print(next(others, shlex.quote(os.path.join(os.path.dirname(ziglang.__file__), "zig")) + " cc"))'
+}
+
+# Install what the bench extra requires: all at once or, if that fails, one by one, without what cannot be installed.
+install_bench() {
+    local requirements requirement compiler
+    requirements=$(extra_requirements bench)
+    compiler=$(c_compiler) && [ -n "$compiler" ] && export CC="$compiler"
+    # pywasm3 returns pointers of one type as another, which compilers of today refuse.
+    export CFLAGS="${CFLAGS:-} -Wno-incompatible-pointer-types"
+    if printf '%s\n' "$requirements" | venv_pip install --quiet --requirement /dev/stdin 2>/dev/null; then return; fi
+    while read -r requirement; do
+        venv_pip install --quiet "$requirement" || say "going on without $requirement, the reason stands above"
+    done <<<"$requirements"
+}
+
 # Print what .pexec-ready must hold: the place (an editable install knows it), the Python, and what pip installs from.
 fingerprint() {
     printf '%s\n' "$root"
@@ -81,7 +104,6 @@ make_venv() {
 }
 
 install_package() {
-    local requirements
     rm -f -- "$venv/.pexec-ready"
     : >"$venv/.pexec-half"
     say "installing parallel_exec into .venv, a minute or two the first time"
@@ -89,11 +111,8 @@ install_package() {
         rm -f -- "$venv/.pexec-half"
         die "pip could not install parallel_exec into .venv, the reason stands above"
     fi
-    requirements=$(extra_requirements bench)
-    # Not every machine has wheels of the peers, and nothing but `pexec bench --peers` and bench/ needs them.
-    if ! printf '%s\n' "$requirements" | venv_pip install --quiet --requirement /dev/stdin; then
-        say "going on without the bench extra, the reason stands above"
-    fi
+    # Not every machine can have all peers; only `pexec bench --peers`, `pexec bench verify` and bench/ use them.
+    (install_bench)
     fingerprint >"$venv/.pexec-ready"
     rm -f -- "$venv/.pexec-half"
 }

@@ -52,7 +52,7 @@ def comparison_table(comparison: Comparison, *, width: int = PLAIN_WIDTH) -> Ren
         table.add_section()
     for timings in comparison.peers:
         table.add_row(*_row(timings, "plugin loaded; jobs share state", baseline, wide=wide))
-    return Group(table, *(Text(line, style="dim") for line in _notes(comparison, wide=wide)))
+    return with_notes(table, *_notes(comparison, wide=wide))
 
 
 def _notes(comparison: Comparison, *, wide: bool) -> list[str]:
@@ -110,16 +110,25 @@ def profile_table(profile: Profile) -> RenderableType:
     ]
     if any(JobStage.TRANSPORT in profiled.stages_us for profiled in profile.strategies):
         lines.append("transport: how much longer a job takes in the pool, with nothing else in flight, than here.")
+    return with_notes(table, *lines)
+
+
+def make_table(subject: str) -> Table:
+    """Return a table without columns yet, under a title: its subject, and what it was measured on."""
+    machine, versions = describe_machine(), describe_versions()
+    title = (
+        f"{subject}\n{machine['cpu']}, {machine['cpus']} CPUs; {versions['python']}, wasmtime {versions['wasmtime']}"
+    )
+    return Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+
+
+def with_notes(table: Table, *lines: str) -> RenderableType:
+    """Return a table with lines of explanation below it."""
     return Group(table, *(Text(line, style="dim") for line in lines))
 
 
 def _table(work: Work) -> Table:
-    machine, versions = describe_machine(), describe_versions()
-    title = (
-        f"{work.plugin.name}: {work.function}() on {work.document_name} ({len(work.document):,} bytes)\n"
-        f"{machine['cpu']}, {machine['cpus']} CPUs; {versions['python']}, wasmtime {versions['wasmtime']}"
-    )
-    return Table(title=Text(title, style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    return make_table(f"{work.plugin.name}: {work.function}() on {work.document_name} ({len(work.document):,} bytes)")
 
 
 def format_us(us: float) -> str:

@@ -7,13 +7,15 @@
          │ messages ──► Redis stream ──► pexec consume ─┘ │ gRPC: execute
          └── answers ◄── Redis stream ◄── pexec consume ◄─┘
 
-With `chaos` a worker, the consumer and Redis are killed on the way, each while messages are in flight.
+With `chaos`, a worker, the consumer and Redis are killed in turn, each while messages are in flight.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -30,14 +32,13 @@ from parallel_exec._codec import message_pack
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins._wasm import WasmPlugin
 from parallel_exec.service import Client
-from parallel_exec.verify.messages import Kind, Signed, sign
+from parallel_exec.verify.messages import SchemeChoice, Signed, sign
 from parallel_exec.verify.modules import module_path
-from parallel_exec.verify.redis_server import RedisServer
 
-MODULES = ("both-speed-wide", "both-size-wide")
+_MODULES = ("both-speed-wide", "both-size-wide")
 _NAME = "verify"
 _STREAM, _RESULTS, _GROUP = "pexec:messages", "pexec:answers", "pexec"
-# Longest wait for an answer; a second is what a consumer takes to find out that another one is gone.
+# The longest wait for an answer. A consumer needs a second to find out that another one is gone.
 _PATIENCE_S = 60.0
 
 Say = Callable[[str], object]
@@ -49,9 +50,9 @@ class DemoOutcome:
 
     Attributes:
         messages: how many were put into the stream.
-        right, wrong: answers that say of a message what is so, and that do not.
+        right, wrong: how many were first answered correctly, and how many were not.
         lost: messages without an answer.
-        twice: answers to messages that had one.
+        twice: answers to messages that already had one.
         killed: what was killed.
         seconds: from the first message to the last answer.
     """
@@ -66,35 +67,36 @@ class DemoOutcome:
 
     @property
     def good(self) -> bool:
-        """Whether every message was answered rightly, once."""
+        """Whether every message was answered correctly and once."""
         return self.right == self.messages and not (self.wrong or self.lost or self.twice)
 
 
-def run_demo(kind: Kind, count: int, *, workers: int, chaos: bool, say: Say) -> DemoOutcome:
-    """Play it.
+def run_demo(scheme: SchemeChoice, count: int, *, workers: int, chaos: bool, say: Say) -> DemoOutcome:
+    """Run the demo.
 
     Args:
-        kind: of the signatures.
-        count: how many messages.
-        workers: of the server's pool.
-        chaos: whether to kill.
+        scheme: how the messages are signed.
+        count: how many messages there are.
+        workers: processes of the server's pool.
+        chaos: whether to kill processes.
         say: told what happens.
 
     Raises:
+        PluginError: a module is missing or cannot be built.
         PexecError: a part is not installed, or does not start.
     """
-    messages = sign(kind, count, seed=1)
-    modules = [WasmPlugin.from_file(module_path(name)) for name in MODULES]
+    messages = sign(scheme, count, seed=1)
+    modules = [WasmPlugin.from_file(module_path(name)) for name in _MODULES]
     with TemporaryDirectory(prefix="pexec-demo-") as folder, _Scene(Path(folder), workers, say) as scene:
         scene.client.deploy(_NAME, modules[0])
         scene.consume()
         begin = time.perf_counter()
         quarters = [messages[count * part // 4 : count * (part + 1) // 4] for part in range(4)]
+        kills = [scene.kill_a_worker, scene.kill_the_consumer, scene.kill_redis] if chaos else []
         killed: list[str] = []
         for number, quarter in enumerate(quarters):
             scene.put(quarter)
-            if chaos and number < 3:
-                killed.append((scene.kill_a_worker, scene.kill_the_consumer, scene.kill_redis)[number]())
+            killed += [kill() for kill in kills[number : number + 1]]
             if number == 1:
                 version = scene.client.swap(_NAME, modules[1]).version
                 say(f"swapped the module; it runs as version {version}")
@@ -126,17 +128,21 @@ class _Scene:
             self._opened.callback(self._server.kill)
             self._server.start()
             self._redis: Any = redis.Redis.from_url(self._server.url)
-            process = self._start("serve", "--workers", str(workers), stdout=subprocess.PIPE)
-            assert process.stdout is not None
-            said = process.stdout.readline().split()
-            if not said:
-                raise PexecError("pexec serve does not start, the reason stands above")
-            self._address = said[-1]
+            self._address = self._serve(workers)
             self.client = self._opened.enter_context(Client(self._address))
         except BaseException:
             self.close()
             raise
         say(f"pexec serve on {self._address}, Redis on {self._server.url}")
+
+    def _serve(self, workers: int) -> str:
+        """Start a server and return its address."""
+        process = self._start("serve", "--workers", str(workers), stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        said = process.stdout.readline().split()
+        if not said:
+            raise PexecError("pexec serve does not start, the reason stands above")
+        return said[-1]
 
     def consume(self) -> None:
         """Start a consumer."""
@@ -194,13 +200,13 @@ class _Scene:
         return what
 
     def answers(self) -> dict[bytes, tuple[bool | None, bool]]:
-        """Wait for the answers: of each message what was said of its signature, and what is so."""
+        """Wait for the answers; return, for each message, what was said about its signature and what is true."""
         found: dict[bytes, tuple[bool | None, bool]] = {}
         last: Any = b"0"
         until = time.monotonic() + _PATIENCE_S
         while len(found) < len(self._expected) and time.monotonic() < until:
             for _, entries in self._redis.xread({_RESULTS: last}, block=1000, count=1000) or []:
-                for last, fields in entries:  # noqa: B007 - where to go on
+                for last, fields in entries:  # noqa: B007 - `last` is where the next read begins
                     self.twice += fields[b"entry"] in found
                     found[fields[b"entry"]] = _verdict(fields), self._expected[fields[b"entry"]]
                 until = time.monotonic() + _PATIENCE_S
@@ -233,3 +239,53 @@ def _verdict(fields: dict[bytes, bytes]) -> bool | None:
     answer = message_pack.decode(fields[b"result"])
     valid = answer.get("valid") if isinstance(answer, dict) else None
     return valid if isinstance(valid, bool) else None
+
+
+class RedisServer:
+    """A redis-server process of our own, on loopback. What it has acknowledged survives `kill` and `start`.
+
+    Attributes:
+        url: what clients connect to.
+
+    Args:
+        folder: where its data goes.
+
+    Raises:
+        PexecError: redis-server is not installed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("redis-server") is None:
+            raise PexecError("redis-server is not installed; on Debian and Ubuntu: apt-get install redis-server")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start it, and return when it answers.
+
+        Raises:
+            PexecError: it ended instead.
+        """
+        options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "save": "", "daemonize": "no"}
+        options |= {"appendonly": "yes", "appendfsync": "always"}
+        arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+        # In a session of its own, so that Ctrl-C does not end it before the processes that use it.
+        self._process = subprocess.Popen(
+            ["redis-server", *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if "Ready to accept connections" in line:
+                return
+        raise PexecError(f"redis-server ended with status {self._process.wait()} instead of starting")
+
+    def kill(self) -> None:
+        """End it at once, as a crash would. Calling it again does nothing."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None

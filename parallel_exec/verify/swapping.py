@@ -1,8 +1,10 @@
-"""Messages of two kinds in a random order, each by the module of its kind: five ways to change the module."""
+"""Messages of both signature schemes in a random order, each verified by the module for its scheme: five ways to
+change the module.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import wasmtime
 
@@ -14,12 +16,9 @@ from parallel_exec.sandbox._engine.engine import Engine
 from parallel_exec.sandbox._wasm.instance import open_instance
 from parallel_exec.sandbox._wasm.prepare import CALL, prepare
 from parallel_exec.sandbox._wasm.wapc import Wapc
-from parallel_exec.verify.messages import KINDS, Signed
+from parallel_exec.verify.messages import SCHEMES, Signed
 from parallel_exec.verify.modules import module_path
-from parallel_exec.verify.runtimes import module_plugin
-from parallel_exec.verify.verifier import Verifier
-
-Compile = Callable[[bytes], wasmtime.Module]
+from parallel_exec.verify.runtimes import Verifier, module_plugin
 
 
 class _Loaded:
@@ -45,7 +44,7 @@ class _Loaded:
 
 
 class Swapping(Verifier):
-    """What all of them have: the two modules."""
+    """What all of them share: the two modules, compiled."""
 
     how = "swap"
     build = "speed"
@@ -55,12 +54,12 @@ class Swapping(Verifier):
 
     def prepare(self) -> None:
         self._engine = Engine()
-        self._wasm = {kind: prepare(module_path(f"{kind}-speed-wide").read_bytes()) for kind in KINDS}
-        self._modules = {kind: self._engine.compile(wasm) for kind, wasm in self._wasm.items()}
+        self._wasm = {scheme: prepare(module_path(f"{scheme}-speed-wide").read_bytes()) for scheme in SCHEMES}
+        self._modules = {scheme: self._engine.compile(wasm) for scheme, wasm in self._wasm.items()}
 
 
 class Reloading(Swapping):
-    """Whenever the kind changes, the module is had again from its bytes: compiled, or deserialised from the cache."""
+    """Whenever the scheme changes, the module is compiled again from its bytes, or deserialised from the cache."""
 
     def __init__(self, name: str, *, cached: bool) -> None:
         super().__init__(name)
@@ -70,8 +69,8 @@ class Reloading(Swapping):
         current, loaded = "", None
         answers = []
         for message in messages:
-            if loaded is None or message.kind != current:
-                current = message.kind
+            if loaded is None or message.scheme != current:
+                current = message.scheme
                 loaded = _Loaded(self._engine, self._engine.compile(self._wasm[current], cached=self._cached))
             answers.append(loaded.verify(message))
         return answers
@@ -82,40 +81,40 @@ class Instantiating(Swapping):
 
     def prepare(self) -> None:
         super().prepare()
-        self._loaded = {kind: _Loaded(self._engine, module) for kind, module in self._modules.items()}
+        self._loaded = {scheme: _Loaded(self._engine, module) for scheme, module in self._modules.items()}
 
     def verify(self, messages: Sequence[Signed]) -> list[bool]:
         answers = []
         for message in messages:
-            loaded = self._loaded[message.kind]
+            loaded = self._loaded[message.scheme]
             loaded.renew()
             answers.append(loaded.verify(message))
         return answers
 
 
 class Warm(Instantiating):
-    """An instance of each is kept, and used without a reset: messages could see each other, if the module let them."""
+    """An instance of each is kept and used without a reset: a message could see earlier ones if the module let it."""
 
     def verify(self, messages: Sequence[Signed]) -> list[bool]:
-        return [self._loaded[message.kind].verify(message) for message in messages]
+        return [self._loaded[message.scheme].verify(message) for message in messages]
 
 
 class Resetting(Swapping):
-    """A sandbox of each, whose memory is the image again after each message: what this package does."""
+    """A sandbox of each, whose memory is reset to its image after each message: what this package does."""
 
     def prepare(self) -> None:
-        self._sandboxes = {kind: Sandbox(module_plugin(f"{kind}-speed-wide")) for kind in KINDS}
+        self._sandboxes = {scheme: Sandbox(module_plugin(f"{scheme}-speed-wide")) for scheme in SCHEMES}
 
     def verify(self, messages: Sequence[Signed]) -> list[bool]:
         sandboxes = self._sandboxes
-        return [sandboxes[message.kind].call("verify_message", message.request())["valid"] for message in messages]
+        return [sandboxes[message.scheme].call("verify_message", message.request())["valid"] for message in messages]
 
     def close(self) -> None:
         for sandbox in self._sandboxes.values():
             sandbox.close()
 
 
-def all_ways() -> list[Verifier]:
+def swapping_verifiers() -> list[Verifier]:
     """Return the five."""
     return [
         Reloading("compiled anew at each change", cached=False),

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import redis
 
-from parallel_exec.verify.redis_server import RedisServer
+from parallel_exec.verify.demo import RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}

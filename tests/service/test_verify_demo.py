@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from tests.service.programs import Start
+
+pytest.importorskip("coincurve", reason="pip install coincurve")
+pytest.importorskip("ziglang", reason="pip install ziglang")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def modules():
-    pytest.importorskip("coincurve", reason="pip install coincurve")
-    pytest.importorskip("ziglang", reason="pip install ziglang")
-    script = ROOT / "scripts" / "build_modules.py"
-    subprocess.run([sys.executable, str(script), "both-speed-wide", "both-size-wide"], check=True, capture_output=True)
-
-
-def test_every_message_is_answered_rightly_whatever_is_killed(start, redis_server):
+@pytest.mark.usefixtures("redis_server")  # skips where there is none
+def test_every_message_is_answered_rightly_whatever_is_killed(start: Start) -> None:
     process = start("verify-demo", "--workers", "2", "--chaos", "--json", "-")
     out, errors = process.popen.communicate()
     assert process.popen.returncode == 0, errors
@@ -32,7 +25,7 @@ def test_every_message_is_answered_rightly_whatever_is_killed(start, redis_serve
     assert "Redis is lost" in errors
 
 
-def test_too_few_messages(start):
+def test_too_few_messages(start: Start) -> None:
     assert start("verify-demo", "--messages", "7").end(None) == (
         2,
         "pexec: error: --messages must be at least 8; got 7\n",

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy
+import numpy as np
 import ormsgpack
 import pytest
 
@@ -55,7 +55,7 @@ def test_binary_input_gives_bytes() -> None:
 
 
 def test_numpy_output_is_of_bytes() -> None:
-    assert PLUGIN.function("echo", input="binary", output="numpy")(b"\1\2") == pytest.approx(numpy.array([1, 2]))
+    assert PLUGIN.function("echo", input="binary", output="numpy")(b"\1\2") == pytest.approx(np.array([1, 2]))
     with pytest.raises(px.PluginError, match="returned MessagePack"):
         PLUGIN.function("echo", output="numpy")(1)
 
