@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from engines import sandbox_of
-from pages import this_command, write_page
+from pages import Section, write_page
 
 import parallel_exec as px
 from parallel_exec.measure.machine import describe_machine, describe_versions
@@ -122,11 +122,12 @@ def main() -> None:
     if options.page is not None:
         write_page(
             options.page,
-            title="Limits",
-            command=this_command(),
-            columns=("job", "off, us", *names),
-            rows=rows,
-            notes=[NOTE],
+            "Limits",
+            Section(
+                columns=("job", "off, us", *names),
+                rows=rows,
+                notes=[NOTE],
+            ),
         )
 
 

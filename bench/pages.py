@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from parallel_exec.measure.machine import describe_machine, describe_versions
@@ -13,29 +14,40 @@ from parallel_exec.measure.machine import describe_machine, describe_versions
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def write_page(
-    path: Path,
-    *,
-    title: str,
-    command: str,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[object]],
-    notes: Iterable[str] = (),
-) -> None:
-    """Write a page with one table.
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A table and what explains it.
+
+    Attributes:
+        heading: of the section; none if the page has only one.
+        columns: the headings; the first column is text, the others are numbers.
+        rows: a cell for each column.
+        notes: paragraphs below the table, in Markdown.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    heading: str = ""
+    notes: Sequence[str] = ()
+
+    def lines(self) -> list[str]:
+        """Return the section's paragraphs."""
+        heading = [f"## {self.heading}"] if self.heading else []
+        return [*heading, _table(self.columns, self.rows), *self.notes]
+
+
+def write_page(path: Path, title: str, *sections: Section) -> None:
+    """Write a page with the figures that this process has measured.
 
     Args:
         path: the page; its folder is created if needed.
         title: the page's heading.
-        command: what produced the figures (see `this_command`).
-        columns: the headings; the first column is text, the others are numbers.
-        rows: a cell for each column.
-        notes: paragraphs that explain the table, in Markdown.
+        sections: what it says.
     """
     machine, versions = describe_machine(), describe_versions()
     memory = machine["memory_bytes"]
     facts = [
-        ("command", f"`{command}`"),
+        ("command", f"`{this_command()}`"),
         ("date", dt.datetime.now(tz=dt.UTC).date().isoformat()),
         ("processor", f"{machine['cpu']} ({machine['architecture']})"),
         ("usable CPUs", machine["cpus"]),
@@ -44,14 +56,10 @@ def write_page(
         ("load when the figures were written", machine["load_1min"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version)),
     ]
-    parts = [
-        f"# {title}",
-        "Made by the command below. Run it again rather than editing this page.",
-        _table(columns, rows),
-        *notes,
-        "## Machine and versions",
-        _table(("", ""), facts, numbers=False),
-    ]
+    parts = [f"# {title}", "Made by the command below. Run it again rather than editing this page."]
+    for section in sections:
+        parts += section.lines()
+    parts += ["## Machine and versions", _table(("", ""), facts, numbers=False)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -63,7 +71,7 @@ def this_command() -> str:
     return shlex.join(["python", str(name), *sys.argv[1:]])
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: bool = True) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, numbers: bool = True) -> str:
     ruler = ["---", *(["--:" if numbers else "---"] * (len(columns) - 1))]
     lines = [columns, ruler, *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from pages import this_command, write_page
+from pages import Section, write_page
 
 import parallel_exec as px
 from parallel_exec.sandbox._js.driver import Driver
@@ -81,14 +81,15 @@ def main() -> None:
     if options.page is not None:
         write_page(
             options.page,
-            title="Reset",
-            command=this_command(),
-            columns=("what", "us", "reset, us", "share of the job"),
-            rows=rows,
-            notes=[
-                NOTE,
-                f"The reset after {len(small)} bytes takes {tiny_reset / copied:.2f} times as long as the copy.",
-            ],
+            "Reset",
+            Section(
+                columns=("what", "us", "reset, us", "share of the job"),
+                rows=rows,
+                notes=[
+                    NOTE,
+                    f"The reset after {len(small)} bytes takes {tiny_reset / copied:.2f} times as long as the copy.",
+                ],
+            ),
         )
 
 

@@ -161,9 +161,9 @@ class Lock:
 class Condition(threading.Condition):
     """A condition whose lock no signal's handler leaves taken, for a future that the user's threads share with ours.
 
-    ``with`` looks up and calls the lock's own functions without coming to Python code, in which a handler may raise (those
-    of `threading.Condition` are Python code), and whoever acquires it by itself, as `concurrent.futures.wait` does with
-    many futures in turn, is not interrupted until it has released it.
+    ``with`` looks up and calls the lock's own functions without coming to Python code, in which a handler may raise;
+    those of `threading.Condition` are Python code. Whoever acquires it without ``with``, as `concurrent.futures.wait`
+    does with many futures in turn, is not interrupted until it has released it.
     """
 
     __enter__ = property(lambda self: self._lock.__enter__)

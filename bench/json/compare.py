@@ -29,7 +29,7 @@ from statistics import median
 
 import orjson
 from contestants import ACTIONS, LIMITS, Contestant, contestants, engines, node_version
-from pages import this_command, write_page
+from pages import Section, write_page
 
 import parallel_exec as px
 from parallel_exec.measure.machine import describe_machine, describe_versions
@@ -172,16 +172,17 @@ def write_json_page(path: Path, medians: Medians, sizes: dict[str, int]) -> None
     names = list(dict.fromkeys(name for actions in medians.values() for times in actions.values() for name in times))
     write_page(
         path,
-        title="JSON",
-        command=this_command(),
-        columns=("document", "bytes", "action", *names),
-        rows=[
-            (document, f"{sizes[document]:,}", action, *cells(times, names))
-            for document, actions in medians.items()
-            for action, times in actions.items()
-            if times
-        ],
-        notes=[NOTE, *([f"V8 is that of Node {version}."] if (version := node_version()) else [])],
+        "JSON",
+        Section(
+            columns=("document", "bytes", "action", *names),
+            rows=[
+                (document, f"{sizes[document]:,}", action, *cells(times, names))
+                for document, actions in medians.items()
+                for action, times in actions.items()
+                if times
+            ],
+            notes=[NOTE, *([f"V8 is that of Node {version}."] if (version := node_version()) else [])],
+        ),
     )
 
 

@@ -3,9 +3,12 @@
 
     python bench/pool/compare.py                     all parts
     python bench/pool/compare.py throughput tiny     these parts
-    python bench/pool/compare.py --json out.json     the figures, too
+    python bench/pool/compare.py tiny --load idle busy crowded
+                                                     with nothing else to do, both CPUs busy, eight busy processes
+    python bench/pool/compare.py --json out.json     write the figures as well
+    python bench/pool/compare.py --page docs/benchmarks/pool.md
 
-Peers that are not installed are named. Everybody is measured in turn, round by round in another order; what counts are
+Peers that are not installed are named. All contestants are measured in rounds, each in another order; what counts are
 the ratios of the medians within one run. Answers are compared.
 
     throughput  distinct documents of 120 KB, 2 workers, no chunking by the caller for ours, the best for the others
@@ -17,32 +20,38 @@ the ratios of the medians within one run. Answers are compared.
                 next document when it has done one
     start       first result of a program's first pool, from when it has imported what it needs, and of a later pool
     memory      of an idle worker, and of this process over an endless generator
+    interrupt   from Ctrl-C to the KeyboardInterrupt, or to the end of the `with` block: the longest of 30
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import itertools
 import json
 import mmap
 import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))  # workers of the peers import `work` from here
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import work
+from pages import Section, write_page
 
 import parallel_exec as px
 from parallel_exec.measure.fixture import plugin_path
@@ -181,7 +190,7 @@ class Bare:
     def end(self) -> list[bytes]:
         return self._out.readline().split()
 
-    def __enter__(self) -> Bare:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -233,8 +242,8 @@ def overhead() -> dict[str, float]:
             for (name, clock), begin in zip(clocks, before, strict=True):
                 used[name] += clock() - begin
 
-        for round in range(ROUNDS + 1):
-            if round == 1:
+        for number in range(ROUNDS + 1):
+            if number == 1:
                 used = dict.fromkeys(used, 0.0)  # the first one was to warm up
             measure(lambda: [sandbox.call_bytes("calculate", each) for each in documents], ("bare process", own))
             measure(lambda: list(pool.map(TRACK, documents)), ("ours: worker", workers), ("ours: parent", own))
@@ -312,6 +321,56 @@ def uneven() -> dict[str, float]:
     return {name: taken * 1e3 for name, taken in seconds.items()}
 
 
+def interrupt() -> dict[str, float]:
+    """Milliseconds from Ctrl-C until whatever waited for jobs that never end has raised KeyboardInterrupt."""
+    endless = px.Plugin("function f() { for (;;); }").function("f")
+
+    def submit_for_ever(pool: px.Pool) -> None:
+        while True:
+            pool.submit(IDENTITY, work.TINY)
+
+    def leave(pool: px.Pool) -> None:
+        with pool:
+            pool.submit(endless, 0)
+
+    actions: dict[str, Callable[[px.Pool], object]] = {
+        "a map": lambda pool: list(pool.map(endless, range(4))),
+        "a wait for a result": lambda pool: pool.submit(endless, 0).result(),
+        "submit": submit_for_ever,
+        "acall": lambda pool: asyncio.run(pool.acall(endless, 0)),
+        "the end of a with block, all processes gone": leave,
+    }
+    longest: dict[str, float] = {}
+    for name, action in actions.items():
+        taken = []
+        for _ in range(30):
+            pool = px.Pool(WORKERS)
+            pool.warm_up(IDENTITY)
+            taken.append(seconds_to_end(action, pool))
+            pool.__exit__(KeyboardInterrupt, None, None)
+        longest[name] = max(taken) * 1e3
+    return longest
+
+
+def seconds_to_end(action: Callable[[px.Pool], object], pool: px.Pool) -> float:
+    pressed = [0.0]
+
+    def press() -> None:
+        time.sleep(random.uniform(0.02, 0.05))
+        pressed[0] = time.perf_counter()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    try:
+        action(pool)
+    except KeyboardInterrupt:
+        return time.perf_counter() - pressed[0]
+    finally:
+        thread.join()
+    raise RuntimeError("it ended by itself")
+
+
 def first_result(pool: str) -> list[float]:
     """Seconds from nothing to a new pool's first result; closing it is not counted."""
     context = multiprocessing.get_context("forkserver")
@@ -339,7 +398,11 @@ def start() -> dict[str, float]:
     pools = ("ours", "multiprocessing.Pool", "ProcessPoolExecutor")
 
     def in_new_program(run: Runner) -> list[float]:
-        return [float(subprocess.run([sys.executable, __file__, "--first", run()], stdout=subprocess.PIPE).stdout)]
+        return [
+            float(
+                subprocess.run([sys.executable, __file__, "--first", run()], stdout=subprocess.PIPE, check=True).stdout
+            )
+        ]
 
     first = in_turns({pool: lambda pool=pool: pool for pool in pools}, rounds=7, sample=in_new_program)
     later = in_turns({pool: lambda pool=pool: first_result(pool) for pool in pools}, sample=lambda run: run())
@@ -385,29 +448,59 @@ PARTS: dict[str, tuple[Callable[[], dict[str, float]], str]] = {
     "uneven": (uneven, "ms"),
     "start": (start, "ms"),
     "memory": (memory, "MiB"),
+    "interrupt": (interrupt, "ms"),
 }
+LOADS = {"idle": 0, "busy": len(os.sched_getaffinity(0)), "crowded": 8}
+
+
+@contextmanager
+def load(processes: int) -> Iterator[None]:
+    """Let so many processes compute meanwhile."""
+    running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def section(part: str, name: str, found: dict[str, float]) -> Section:
+    """One part's figures, for the page."""
+    reference = next(iter(found.values()))
+    rows = [(what, f"{figure:,.1f}", f"{reference / figure:.2f}" if figure else "") for what, figure in found.items()]
+    return Section(heading=name, columns=("", PARTS[part][1], "of the first"), rows=rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the pool with its peers.")
     parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
-    parser.add_argument("--json", metavar="FILE", help="write the figures here, too")
+    parser.add_argument("--load", nargs="+", choices=LOADS, default=["idle"], help="what else the machine does")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures here as well")
+    parser.add_argument("--page", metavar="FILE", type=Path, help="write them as a page of the documentation as well")
     arguments = parser.parse_args()
     unknown = set(arguments.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown part {min(unknown)!r}; there are {', '.join(PARTS)}")
     results: Results = {}
+    sections = []
     print(describe_machine(), describe_versions(), sep="; ")
-    for name in arguments.parts or PARTS:
-        measure, unit = PARTS[name]
-        results[name] = found = measure()
-        reference = next(iter(found.values()))
-        print(f"\n{name}, {unit}")
-        for what, figure in found.items():
-            ratio = f"{reference / figure:8.2f} x in ours" if figure else ""
-            print(f"  {what:50} {figure:12,.1f} {ratio}")
+    for part in arguments.parts or PARTS:
+        measure, unit = PARTS[part]
+        for condition in arguments.load:
+            name = part if arguments.load == ["idle"] else f"{part}, {condition}"
+            with load(LOADS[condition]):
+                results[name] = found = measure()
+            reference = next(iter(found.values()))
+            print(f"\n{name}, {unit}")
+            for what, figure in found.items():
+                ratio = f"{reference / figure:8.2f} x in the first" if figure else ""
+                print(f"  {what:50} {figure:12,.1f} {ratio}", flush=True)
+            sections.append(section(part, name, found))
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(results, indent=2) + "\n")
+        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    if arguments.page:
+        write_page(arguments.page, "The pool beside other pools", *sections)
 
 
 if __name__ == "__main__":

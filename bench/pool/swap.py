@@ -37,7 +37,7 @@ def main() -> None:
             taken.append(time.perf_counter() - start)
             return version.number
 
-        def documents(swaps: bool, drawn: list[int]) -> Iterator[int]:
+        def documents(drawn: list[int], *, swaps: bool) -> Iterator[int]:
             number = pool.deployment("d").version.number
             for document in range(SWAPS * DOCUMENTS):
                 if swaps and document % DOCUMENTS == 0:
@@ -52,7 +52,7 @@ def main() -> None:
         for turn in range(2 * MAPS):
             drawn: list[int] = []
             start = time.perf_counter()
-            results = list(pool.map(function, documents(turn % 2 == 1, drawn), versions=True))
+            results = list(pool.map(function, documents(drawn, swaps=turn % 2 == 1), versions=True))
             maps[turn % 2 == 1].append(time.perf_counter() - start)
             for document, (version, (said, given)) in enumerate(results):
                 assert version is not None and version.number == drawn[document] and given == document

@@ -32,7 +32,7 @@ from parallel_exec.service import Client
 BENCH = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(BENCH), str(BENCH / "pool")]
 import work  # noqa: E402 - its folder is not on the path before
-from pages import this_command, write_page  # noqa: E402 - nor is this one's
+from pages import Section, write_page  # noqa: E402 - nor is this one's
 
 PARTS = ("client", "server", "workers")
 NOTE = """Documents per second are medians; `of Pool.map` is the median of the ratios in the same round; the last
@@ -166,21 +166,22 @@ def main() -> None:
     if arguments.page:
         write_page(
             arguments.page,
-            title="Service",
-            command=this_command(),
-            columns=("documents", "way", "per second", "of Pool.map", *(f"{part}, us" for part in PARTS)),
-            rows=[
-                (
-                    name,
-                    way,
-                    f"{row['per second']:,.0f}",
-                    f"{row['of Pool.map']:.2f}",
-                    *(f"{row[part]:.0f}" if part in row else "" for part in PARTS),
-                )
-                for name, figures in found.items()
-                for way, row in figures.items()
-            ],
-            notes=[NOTE, f"{arguments.workers} workers."],
+            "Service",
+            Section(
+                columns=("documents", "way", "per second", "of Pool.map", *(f"{part}, us" for part in PARTS)),
+                rows=[
+                    (
+                        name,
+                        way,
+                        f"{row['per second']:,.0f}",
+                        f"{row['of Pool.map']:.2f}",
+                        *(f"{row[part]:.0f}" if part in row else "" for part in PARTS),
+                    )
+                    for name, figures in found.items()
+                    for way, row in figures.items()
+                ],
+                notes=[NOTE, f"{arguments.workers} workers."],
+            ),
         )
 
 

@@ -9,8 +9,8 @@ import weakref
 from typing import Protocol
 
 
-class Mortal(Protocol):
-    """What has to be ended before the interpreter is."""
+class OpenPool(Protocol):
+    """A pool that has to end before the interpreter does."""
 
     def close_soon(self) -> None: ...
     def abort(self) -> None: ...
@@ -18,15 +18,15 @@ class Mortal(Protocol):
     def forget(self) -> None: ...
 
 
-_open: weakref.WeakSet[Mortal] = weakref.WeakSet()
+_open: weakref.WeakSet[OpenPool] = weakref.WeakSet()
 
 
-def register(pool: Mortal) -> None:
+def register(pool: OpenPool) -> None:
     """Remember an open pool, without keeping it."""
     _open.add(pool)
 
 
-def unregister(pool: Mortal) -> None:
+def unregister(pool: OpenPool) -> None:
     """Forget a pool that has ended."""
     _open.discard(pool)
 

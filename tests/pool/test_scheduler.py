@@ -16,12 +16,12 @@ from parallel_exec.pool._scheduling.scheduler import (
     WINDOW_BYTES,
     Scheduler,
 )
-from parallel_exec.pool._transport.channel import Kind, Shared
+from parallel_exec.pool._transport.channel import RecordKind, Shared
 from parallel_exec.pool._transport.frames import MOST_BATCHED
 
 
 def new_target(cost_ns: int = 0, domain: str | None = None) -> ProcessTarget:
-    shared = Shared(Kind.IMAGE, 1, -1, 0)
+    shared = Shared(RecordKind.IMAGE, 1, -1, 0)
     target = ProcessTarget((shared, shared), px.Plugin("").function("f"), 11.0, domain)
     if cost_ns:
         target.ran(cost_ns)

@@ -22,9 +22,9 @@ from parallel_exec.pool._transport.bell import new_bell, ring_bell
 from parallel_exec.pool._transport.block import BLOCK_BYTES, RESERVE, Block
 from parallel_exec.pool._transport.channel import (
     Channel,
-    Kind,
     ProtocolError,
     Record,
+    RecordKind,
     new_memory,
     new_segment,
     read_segment,
@@ -35,7 +35,7 @@ from parallel_exec.pool._transport.frames import (
     PREPARE,
     REQUEST,
     Entry,
-    Request,
+    RequestFrame,
     load_error,
     pack_request,
     unpack_report,
@@ -94,7 +94,7 @@ class Worker:
         self.tally = Tally()
         self._asked: set[tuple[int, int]] = set()
         self._ready: dict[tuple[int, int], PexecError | None] = {}
-        self._known: set[tuple[Kind, int]] = set()
+        self._known: set[tuple[RecordKind, int]] = set()
         self._introduced: set[tuple[int, int]] = set()
         self._to_forget: list[int] = []
         self._segments: dict[int, Record] = {}
@@ -116,7 +116,7 @@ class Worker:
     def fork(self, zygote: Channel) -> None:
         """Ask the zygote for the process."""
         try:
-            zygote.send(Kind.FORK, self.id, 0, self._theirs)
+            zygote.send(RecordKind.FORK, self.id, 0, self._theirs)
         finally:
             self._close_theirs()
 
@@ -138,13 +138,13 @@ class Worker:
             else:
                 lengths, parts = [each.size for each in jobs], [b"".join([each.document for each in jobs])]
             ring = self.block.requests
-            request = Request(
+            request = RequestFrame(
                 batch.sequence, target.image, target.limits, job.kind, batch.quiet, 0, target.name, lengths
             )
             if not ring.write(REQUEST, pack_request(request), parts, reserve=RESERVE):
                 fd, size = new_segment(parts)
                 try:
-                    self.control.send(Kind.SEGMENT, batch.sequence, size, (fd,))
+                    self.control.send(RecordKind.SEGMENT, batch.sequence, size, (fd,))
                 finally:
                     os.close(fd)
                 if not ring.write(REQUEST, pack_request(request._replace(segment=size))):
@@ -186,13 +186,13 @@ class Worker:
         """Tell the worker to give back images of which there will be no more jobs. If its socket, which holds hundreds
         of records, has no room because it is busy, it is told another time.
         """
-        self._to_forget += [image for image in images if (Kind.IMAGE, image) in self._known]
+        self._to_forget += [image for image in images if (RecordKind.IMAGE, image) in self._known]
         try:
             while self._to_forget:
                 image = self._to_forget[-1]
-                self.control.send(Kind.FORGET, image, wait=False)
+                self.control.send(RecordKind.FORGET, image, wait=False)
                 self._to_forget.pop()
-                self._known -= {(Kind.IMAGE, image), (Kind.HOST, image)}
+                self._known -= {(RecordKind.IMAGE, image), (RecordKind.HOST, image)}
                 self._asked = {needs for needs in self._asked if needs[0] != image}
                 self._ready = {needs: how for needs, how in self._ready.items() if needs[0] != image}
                 self._introduced = {needs for needs in self._introduced if needs[0] != image}
@@ -211,10 +211,10 @@ class Worker:
             return True
         if record is None:
             return False
-        if record.kind is Kind.READY and len(record.fds) == 1:
+        if record.kind is RecordKind.READY and len(record.fds) == 1:
             self._take_ready(record)
             return True
-        if record.kind is not Kind.SEGMENT or len(record.fds) != 1 or record.ident in self._segments:
+        if record.kind is not RecordKind.SEGMENT or len(record.fds) != 1 or record.ident in self._segments:
             record.close()
             raise ProtocolError(f"a worker cannot send the record {record.kind.name}")
         if len(self._segments) >= MOST_SEGMENTS:
@@ -315,7 +315,7 @@ class Zygote:
     def kill_worker(self, worker: Worker) -> None:
         """Have the worker killed; does nothing if it is dead."""
         with contextlib.suppress(OSError):  # the zygote is dead, and the worker with it
-            self.channel.send(Kind.KILL, worker.id)
+            self.channel.send(RecordKind.KILL, worker.id)
 
     def kill(self) -> None:
         """End it whatever it does, and its workers with it."""

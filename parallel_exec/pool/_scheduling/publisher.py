@@ -15,7 +15,7 @@ from parallel_exec.limits import Limits
 from parallel_exec.plugins._base import AnyPlugin
 from parallel_exec.plugins._function import PluginFunction
 from parallel_exec.pool._scheduling.process_target import ProcessTarget
-from parallel_exec.pool._transport.channel import Kind, Shared
+from parallel_exec.pool._transport.channel import RecordKind, Shared
 from parallel_exec.pool._version import Version
 
 # Bytes of images that stay published although nobody uses them, the most recently published last.
@@ -47,8 +47,8 @@ class PublishedImage:
         contents = {}
         if plugin.host:
             # By reference: the functions' modules and names. Before the image, for which workers wait.
-            contents[Kind.HOST] = pickle.dumps(plugin.host)
-        contents[Kind.IMAGE] = plugin.image(limits=limits).to_bytes()
+            contents[RecordKind.HOST] = pickle.dumps(plugin.host)
+        contents[RecordKind.IMAGE] = plugin.image(limits=limits).to_bytes()
         self.size = sum(map(len, contents.values()))
         self.shared: tuple[Shared, ...] = ()
         for kind, content in contents.items():
@@ -114,7 +114,7 @@ class Publisher:
         limits = Limits.tightest(self._bounds, function.bounds)
         shared = self._limits.get(limits)
         if shared is None:
-            shared = Shared.small(Kind.LIMITS, len(self._limits) + 1, pickle.dumps(limits))
+            shared = Shared.small(RecordKind.LIMITS, len(self._limits) + 1, pickle.dumps(limits))
             self._limits[limits] = shared
         patience_s = math.inf if limits.time_s is None else limits.time_s + limits.grace_s
         self.least_patience_s = min(self.least_patience_s, patience_s)

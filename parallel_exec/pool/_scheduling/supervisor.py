@@ -21,7 +21,7 @@ from parallel_exec.pool._scheduling.processes import Worker, WorkerState, Zygote
 from parallel_exec.pool._scheduling.scheduler import Scheduler
 from parallel_exec.pool._stats import PoolStats, Tally
 from parallel_exec.pool._transport.bell import new_bell, silence_bell
-from parallel_exec.pool._transport.channel import Kind, ProtocolError
+from parallel_exec.pool._transport.channel import ProtocolError, RecordKind
 from parallel_exec.pool._transport.poller import Poller
 
 # Allowed on top of deadline and grace to a worker that does not begin a job, or does not say that it has begun none of
@@ -237,15 +237,15 @@ class Supervisor:
         if worker is None:
             return
         match record.kind:
-            case Kind.FORKED:
+            case RecordKind.FORKED:
                 self._zygote.has_forked = True
                 worker.pid = record.value
                 self._events.note(PoolEvent("worker started", worker=worker.id, pid=worker.pid))
                 if worker.state is WorkerState.STARTING:
                     worker.state = WorkerState.RUNNING
-            case Kind.EXITED:
+            case RecordKind.EXITED:
                 self._worker_died(worker, how_it_died(record.value))
-            case Kind.NOT_FORKED:
+            case RecordKind.NOT_FORKED:
                 self._worker_died(worker, f"it could not be forked: {os.strerror(record.value)}")
 
     def _worker_died(self, worker: Worker, how: str) -> None:

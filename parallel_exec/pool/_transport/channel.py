@@ -25,7 +25,7 @@ _DESCRIPTORS = socket.CMSG_SPACE(_MOST_FDS * 4)
 _VECTOR = 512  # buffers per writev, below every system's IOV_MAX
 
 
-class Kind(IntEnum):
+class RecordKind(IntEnum):
     """What a record says: (who to whom) what `ident` and `value` are, and the descriptors with it."""
 
     FORK = 1  # parent to zygote: worker id; memory, request bell, result bell, control socket
@@ -44,7 +44,7 @@ class Kind(IntEnum):
 class Record(NamedTuple):
     """One record as it was received; the receiver owns its descriptors."""
 
-    kind: Kind
+    kind: RecordKind
     ident: int
     value: int
     fds: tuple[int, ...]
@@ -84,7 +84,7 @@ class Channel:
         """Close this end; the peer reads the end of the stream."""
         self.socket.close()
 
-    def send(self, kind: Kind, ident: int, value: int = 0, fds: Sequence[int] = (), *, wait: bool = True) -> None:
+    def send(self, kind: RecordKind, ident: int, value: int = 0, fds: Sequence[int] = (), *, wait: bool = True) -> None:
         """Send one record; the descriptors stay open here.
 
         Args:
@@ -125,9 +125,9 @@ class Channel:
             number, count, ident, value = _RECORD.unpack(data)
             if count != len(fds):
                 raise ProtocolError(f"a record with {len(fds)} of {count} descriptors")
-            return Record(Kind(number), ident, value, tuple(fds))
+            return Record(RecordKind(number), ident, value, tuple(fds))
         except (struct.error, ValueError) as error:
-            Record(Kind.SEGMENT, 0, 0, tuple(fds)).close()
+            Record(RecordKind.SEGMENT, 0, 0, tuple(fds)).close()
             raise ProtocolError(f"not a record: {error}") from None
 
 
@@ -192,14 +192,14 @@ class Shared(NamedTuple):
     all workers share or, if they are few, in one that each is sent.
     """
 
-    kind: Kind
+    kind: RecordKind
     ident: int
     fd: int
     size: int
     content: bytes = b""
 
     @classmethod
-    def publish(cls, kind: Kind, ident: int, content: bytes) -> Shared:
+    def publish(cls, kind: RecordKind, ident: int, content: bytes) -> Shared:
         """Put the content into shared memory.
 
         Raises:
@@ -208,7 +208,7 @@ class Shared(NamedTuple):
         return cls(kind, ident, *new_segment((content,)))
 
     @classmethod
-    def small(cls, kind: Kind, ident: int, content: bytes) -> Shared:
+    def small(cls, kind: RecordKind, ident: int, content: bytes) -> Shared:
         """Keep the few bytes of the content in this process."""
         return cls(kind, ident, -1, len(content), content)
 

@@ -46,7 +46,7 @@ REVOKED = 2  # it was not begun, because the parent has taken it back
 Entry = tuple[int, int, int, int, int, int, int, int]
 
 
-class Request(NamedTuple):
+class RequestFrame(NamedTuple):
     """A batch of jobs on its way to a worker."""
 
     sequence: int
@@ -59,7 +59,7 @@ class Request(NamedTuple):
     lengths: Sequence[int]
 
     @classmethod
-    def unpack(cls, meta: bytes) -> Request:
+    def unpack(cls, meta: bytes) -> RequestFrame:
         """Read what `pack_request` wrote; struct.error or KeyError if it is something else."""
         sequence, segment, image, limits, kind, quiet, count, first = _REQUEST.unpack_from(meta)
         if count == 1:
@@ -71,7 +71,7 @@ class Request(NamedTuple):
         return tuple.__new__(cls, (sequence, image, limits, kind, quiet, segment, meta[at:], lengths))
 
 
-def pack_request(request: Request) -> bytes:
+def pack_request(request: RequestFrame) -> bytes:
     """The meta bytes of a request."""
     sequence, image, limits, kind, quiet, segment, name, lengths = request
     count = len(lengths)

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from parallel_exec.limits import Limits
-from parallel_exec.pool._transport.channel import Kind, Record, read_segment
+from parallel_exec.pool._transport.channel import Record, RecordKind, read_segment
 from parallel_exec.sandbox import Image, Sandbox, load_image
 
 # Bytes of linear memory of the sandboxes that are kept ready.
@@ -62,14 +62,14 @@ class Sandboxes:
     def take(self, record: Record) -> bool:
         """Take in a record that is about images or limits; False: it is not."""
         match record.kind:
-            case Kind.IMAGE:
+            case RecordKind.IMAGE:
                 self._maps[record.ident] = mmap.mmap(record.fds[0], record.value, access=mmap.ACCESS_READ)
-            case Kind.LIMITS:
+            case RecordKind.LIMITS:
                 # Of this process's own parent, which is trusted; nothing else is unpickled here.
                 self._limits[record.ident] = pickle.loads(read_segment(record.fds[0], record.value))  # noqa: S301 -- as above
-            case Kind.HOST:
+            case RecordKind.HOST:
                 self._hosts[record.ident] = read_segment(record.fds[0], record.value)
-            case Kind.FORGET:
+            case RecordKind.FORGET:
                 self._forget(record.ident)
             case _:
                 return False

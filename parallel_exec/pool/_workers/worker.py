@@ -23,7 +23,7 @@ from parallel_exec._codec import arrays
 from parallel_exec.errors import PexecError
 from parallel_exec.pool._transport.bell import ring_bell, silence_bell
 from parallel_exec.pool._transport.block import RESERVE, Block
-from parallel_exec.pool._transport.channel import Channel, Kind, ProtocolError, Record, new_segment
+from parallel_exec.pool._transport.channel import Channel, ProtocolError, Record, RecordKind, new_segment
 from parallel_exec.pool._transport.frames import (
     DONE,
     FAILED,
@@ -32,7 +32,7 @@ from parallel_exec.pool._transport.frames import (
     REPORT,
     REVOKED,
     Entry,
-    Request,
+    RequestFrame,
     dump_console,
     dump_error,
     pack_report,
@@ -153,7 +153,7 @@ class _Worker:
         if frame.kind == PREPARE:
             self._prepare(frame)
             return
-        request = Request.unpack(frame.meta)
+        request = RequestFrame.unpack(frame.meta)
         if request.segment:
             payload, opened = self._open_segment(request)
         else:
@@ -215,12 +215,12 @@ class _Worker:
             failure = dump_error(error)
         fd, size = new_segment((failure,))
         try:
-            self._control.send(Kind.READY, image << 32 | limits, size, (fd,))
+            self._control.send(RecordKind.READY, image << 32 | limits, size, (fd,))
         finally:
             os.close(fd)
 
     def _perform(
-        self, request: Request, sequence: int, now_ns: int, document: memoryview
+        self, request: RequestFrame, sequence: int, now_ns: int, document: memoryview
     ) -> tuple[int, int, bytes, bytes, int, int]:
         """Run one job; return its status, the kind of its result, its console records, its result or error, and what it
         took: nanoseconds of the reset, and fuel.
@@ -264,7 +264,7 @@ class _Worker:
         known = self._names[name] = name.decode("utf-8", "surrogatepass")
         return known
 
-    def _open_segment(self, request: Request) -> tuple[memoryview, mmap.mmap]:
+    def _open_segment(self, request: RequestFrame) -> tuple[memoryview, mmap.mmap]:
         while request.sequence not in self._segments:
             self._expect()
         segment = self._segments.pop(request.sequence)
@@ -290,7 +290,7 @@ class _Worker:
             return
         fd, size = new_segment(parts)
         try:
-            self._control.send(Kind.SEGMENT, sequence, size, (fd,))
+            self._control.send(RecordKind.SEGMENT, sequence, size, (fd,))
         finally:
             os.close(fd)
         if not ring.write(REPORT, pack_report(sequence, size, entries)):
@@ -308,7 +308,7 @@ class _Worker:
         record = self._control.receive()
         if record is None:
             return False
-        if record.kind is Kind.SEGMENT:
+        if record.kind is RecordKind.SEGMENT:
             self._segments[record.ident] = record
         elif not self._sandboxes.take(record):
             raise ProtocolError(f"a worker cannot serve the record {record.kind.name}")

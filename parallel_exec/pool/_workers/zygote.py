@@ -17,7 +17,7 @@ import traceback
 from typing import NoReturn
 
 from parallel_exec.pool._transport.block import Block
-from parallel_exec.pool._transport.channel import Channel, Kind, Record
+from parallel_exec.pool._transport.channel import Channel, Record, RecordKind
 from parallel_exec.pool._workers import worker
 from parallel_exec.sandbox import Engine
 
@@ -78,17 +78,17 @@ class _Zygote:
             self._kill_all()
 
     def _serve(self, record: Record) -> None:
-        if record.kind is Kind.FORK:
+        if record.kind is RecordKind.FORK:
             try:
                 pid = self._fork(record)
             except OSError as error:
-                self._channel.send(Kind.NOT_FORKED, record.ident, error.errno or 0)
+                self._channel.send(RecordKind.NOT_FORKED, record.ident, error.errno or 0)
             else:
                 self._workers[pid] = record.ident
-                self._channel.send(Kind.FORKED, record.ident, pid)
+                self._channel.send(RecordKind.FORKED, record.ident, pid)
             finally:
                 record.close()
-        elif record.kind is Kind.KILL:
+        elif record.kind is RecordKind.KILL:
             # By this process, which alone knows that the process id still is the worker's.
             for pid, ident in self._workers.items():
                 if ident == record.ident:
@@ -126,7 +126,7 @@ class _Zygote:
                 return
             ident = self._workers.pop(pid, None)
             if ident is not None:
-                self._channel.send(Kind.EXITED, ident, status)
+                self._channel.send(RecordKind.EXITED, ident, status)
 
     def _kill_all(self) -> None:
         for pid in self._workers:
