@@ -15,7 +15,6 @@ from statistics import median
 
 import parallel_exec as px
 from parallel_exec.sandbox._js.driver import Driver
-from parallel_exec.sandbox._reset import fill_new
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 ROUNDS = 2000
@@ -24,7 +23,7 @@ ROUNDS = 2000
 def job_and_reset(image: px.MemoryImage, function: str, document: bytes) -> Callable[[], tuple[float, float]]:
     """Return what runs one job and returns the microseconds of the whole, reset included, and of the reset."""
     driver = Driver.open(px.Limits(time_s=None))
-    fill_new(driver.instance, image, image.plan)
+    image.fill(driver.instance)
 
     def run() -> tuple[float, float]:
         start = time.perf_counter()

@@ -7,7 +7,6 @@ import pytest
 from parallel_exec import Limits, MemoryImage, Sandbox
 from parallel_exec.measure.strategies import STRATEGIES, Work
 from parallel_exec.sandbox._js.driver import Driver
-from parallel_exec.sandbox._reset import fill_new
 
 pytest.importorskip("pytest_benchmark", reason="pip install pytest-benchmark, or the extra 'bench'")
 
@@ -47,7 +46,7 @@ def test_job_and_reset(benchmark, image, document):
 def test_job_without_its_reset(benchmark, image, document):
     """A warm sandbox, as in the test above, but what makes it fresh again is not in the time."""
     with Driver.open(Limits()) as driver:
-        fill_new(driver.instance, image, image.plan)
+        image.fill(driver.instance)
 
         def reset():
             image.plan.apply(driver.instance, driver.instance.size())
@@ -87,7 +86,7 @@ def test_tiny_job_and_reset(benchmark, identity):
 def test_reset(benchmark, image, document):
     """Of all that a job on the shipped document touches."""
     with Driver.open(Limits()) as driver:
-        fill_new(driver.instance, image, image.plan)
+        image.fill(driver.instance)
         driver.put(document, name="calculate")
         reply = driver.call("engine_job")
         benchmark(image.plan.apply, driver.instance, reply.high_water, reply.stack_low)

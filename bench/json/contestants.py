@@ -53,7 +53,7 @@ class Guest(Contestant):
     def _time(self, action: str) -> float:
         sandbox = self._sandbox
         instance = sandbox._runner._instance or sandbox._runner._open()
-        end = sandbox._runner._put(instance, "identity", self._document, len(self._document))
+        end = sandbox._runner._put(instance, "identity", self._document)
         read, invoke, write = instance.bind(self._read), instance.bind("engine_invoke"), instance.bind(self._write)
         start = time.perf_counter()
         read()

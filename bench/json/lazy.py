@@ -59,7 +59,7 @@ class Bench:
         """Call exports on a document and reset; return the microseconds, and status and error offset, of each."""
         sandbox = self._sandbox
         instance = sandbox._runner._instance or sandbox._runner._open()
-        end = sandbox._runner._put(instance, "identity", document, len(document))
+        end = sandbox._runner._put(instance, "identity", document)
         taken: dict[str, float] = {}
         replies: list[tuple[int, int]] = []
         high_water, stack_low = 0, 1 << 32

@@ -12,6 +12,9 @@ from parallel_exec.errors import InvalidDocument, PexecError, PluginError
 if TYPE_CHECKING:
     import numpy
 
+Encoded = bytes | bytearray | memoryview
+"""A document's bytes."""
+
 JSON = 0
 """The kind of a document or result that is JSON text; those from 1 on are a typed array's (guest/binary.h)."""
 

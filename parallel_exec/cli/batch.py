@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from parallel_exec.cli.inputs import Document
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.sandbox import Image, Sandbox
 
 # Seconds after which the documents so far are looked at, to decide whether the rest goes to a pool.

@@ -10,10 +10,10 @@ from typing import Any
 import orjson
 
 from parallel_exec.errors import PluginError
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import Plugin
 from parallel_exec.sandbox import MemoryImage
-from parallel_exec.sandbox._binary.format import MAGIC as WASM_MAGIC
 from parallel_exec.sandbox._binary.format import (
+    WASM_MAGIC,
     BakeError,
     ExternalKind,
     SectionId,
@@ -22,9 +22,9 @@ from parallel_exec.sandbox._binary.format import (
     unsigned,
 )
 from parallel_exec.sandbox._js.functions import functions_of
-from parallel_exec.sandbox._js.image import MAGIC as IMAGE_MAGIC
+from parallel_exec.sandbox._js.image import IMAGE_MAGIC
 
-NOTE = "parallel_exec.plugins._javascript"
+NOTE = "parallel_exec.plugin"
 
 
 def describe(path: str, content: bytes) -> dict[str, Any]:

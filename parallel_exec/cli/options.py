@@ -11,8 +11,7 @@ from parallel_exec.cli.failures import Debug, Failure, os_failure, usage
 
 if TYPE_CHECKING:
     from parallel_exec.limits import Limits
-    from parallel_exec.plugins._javascript import Plugin
-    from parallel_exec.plugins._wasm import WasmPlugin
+    from parallel_exec.plugins import Plugin, WasmPlugin
     from parallel_exec.sandbox import Image, MemoryImage
 
 
@@ -99,13 +98,12 @@ def load_plugin(path: str) -> Plugin | WasmPlugin:
     Raises:
         PluginError: it cannot be read, or is not text.
     """
-    from parallel_exec.plugins._javascript import Plugin
-    from parallel_exec.plugins._wasm import WasmPlugin
-    from parallel_exec.sandbox._binary.format import MAGIC
+    from parallel_exec.plugins import Plugin, WasmPlugin
+    from parallel_exec.sandbox._binary.format import WASM_MAGIC
 
     try:
         with open(path, "rb") as file:
-            is_wasm = file.read(len(MAGIC)) == MAGIC
+            is_wasm = file.read(len(WASM_MAGIC)) == WASM_MAGIC
     except OSError:
         is_wasm = False  # the error is told below, as for all plugins
     return WasmPlugin.from_file(path) if is_wasm else Plugin.from_file(path)
@@ -118,7 +116,7 @@ def load_function(path: str, function: str | None, limits: Limits) -> tuple[Plug
         PluginError: as of `load_plugin`; or it cannot be loaded within the limits. Failure: see `choose_function`; a
         module's function has to be named, for none tells which ones it has.
     """
-    from parallel_exec.plugins._javascript import Plugin
+    from parallel_exec.plugins import Plugin
 
     loaded = load_plugin(path)
     if isinstance(loaded, Plugin):

@@ -33,7 +33,7 @@ def bake(
     from parallel_exec.cli.describe import note_section
     from parallel_exec.cli.output import Output
     from parallel_exec.limits import Limits
-    from parallel_exec.plugins._javascript import Plugin
+    from parallel_exec.plugins import Plugin
     from parallel_exec.sandbox import Engine
     from parallel_exec.sandbox._binary.bake import bake as bake_module
     from parallel_exec.sandbox._js.functions import functions_of

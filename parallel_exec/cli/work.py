@@ -58,7 +58,7 @@ def make_work(
     from parallel_exec.measure.compare import check_once
     from parallel_exec.measure.fixture import document_path, plugin_path
     from parallel_exec.measure.strategies import Work
-    from parallel_exec.plugins._javascript import Plugin
+    from parallel_exec.plugins import Plugin
 
     loaded = Plugin.from_file(plugin or plugin_path())
     path = document or str(document_path())

@@ -17,14 +17,14 @@ from parallel_exec.host import HostFunction, HostFunctions
 from parallel_exec.limits import Limits
 from parallel_exec.plugins._base import AnyPlugin
 from parallel_exec.sandbox import WasmImage
-from parallel_exec.sandbox._binary.format import MAGIC
+from parallel_exec.sandbox._binary.format import WASM_MAGIC
 
 Abi = Literal["wapc"]
 
 
 @dataclass(frozen=True, repr=False)
 class WasmPlugin(AnyPlugin):
-    """A WebAssembly module that somebody else compiled, called by waPC (https://wapc.io).
+    r"""A WebAssembly module that somebody else compiled, called by waPC (https://wapc.io).
 
     Its functions are the operations that it knows: ``plugin.function("verify")(document)`` hands the module that
     name and the document, and its answer is the result. By default the document and the result are Python values,
@@ -53,7 +53,7 @@ class WasmPlugin(AnyPlugin):
     and maps, and more than one for each 4 bytes; ``output="bytes"`` leaves it as it is. So are maps that have arrays or
     maps, or very many numbers, for keys (`PluginError`).
 
-    >>> empty = WasmPlugin(b"\\0asm\\1\\0\\0\\0", name="empty.wasm").function("f")
+    >>> empty = WasmPlugin(b"\0asm\1\0\0\0", name="empty.wasm").function("f")
     >>> empty({"x": 1})
     Traceback (most recent call last):
     ...
@@ -104,7 +104,7 @@ class WasmPlugin(AnyPlugin):
         return hashlib.sha256(json.dumps(options).encode("utf-8", "surrogatepass") + self.wasm).hexdigest()
 
     def capture(self, limits: Limits) -> WasmImage:
-        if not self.wasm.startswith(MAGIC):
+        if not self.wasm.startswith(WASM_MAGIC):
             begins = ascii(self.wasm[:16].decode("latin-1"))
             raise PluginError(
                 f"not a WebAssembly module: it begins with {begins}; JavaScript is for Plugin.from_file, "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parallel_exec.plugins._base import AnyPlugin
+from parallel_exec.plugins import AnyPlugin
 from parallel_exec.pool._deployment import Deployment
 from parallel_exec.pool._events import PoolEvent
 from parallel_exec.pool._version import Version

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from parallel_exec._codec.documents import Input, Output
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import AnyPlugin, PluginFunction
 from parallel_exec.pool._scheduling.job import Target
 from parallel_exec.pool._scheduling.publisher import Publisher
 from parallel_exec.pool._threads.targets import ThreadPublisher

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from parallel_exec._codec.arrays import JSON
 from parallel_exec._codec.documents import prepare
 from parallel_exec.errors import PexecError
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._deployment import DeployedFunction
 from parallel_exec.pool._scheduling.core import Core
 from parallel_exec.pool._scheduling.job import Job, Target, frozen

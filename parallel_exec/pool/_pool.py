@@ -23,7 +23,7 @@ from parallel_exec._codec.documents import prepare
 from parallel_exec._cpus import usable_cpus
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool import _awaiting as awaiting
 from parallel_exec.pool._deploying import Deploying
 from parallel_exec.pool._deployment import DeployedFunction

@@ -15,7 +15,7 @@ import orjson
 
 from parallel_exec.errors import PluginError
 
-VERSION = 1
+FORMAT_VERSION = 1
 _HEAD = struct.Struct("<8s2I32s")
 _ALIGN = 64
 
@@ -28,7 +28,7 @@ def dump(magic: bytes, header: dict[str, Any], parts: Iterable[bytes | memoryvie
     text = orjson.dumps(header)
     text += b" " * (-(_HEAD.size + len(text)) % _ALIGN)
     body = b"".join((text, *parts))
-    return _HEAD.pack(magic, VERSION, len(text), hashlib.sha256(body).digest()) + body
+    return _HEAD.pack(magic, FORMAT_VERSION, len(text), hashlib.sha256(body).digest()) + body
 
 
 def magic_of(buffer: Any) -> bytes:
@@ -46,8 +46,8 @@ def load(magic: bytes, buffer: Any) -> tuple[object, memoryview]:
     if len(view) < _HEAD.size or view[:8] != magic:
         raise PluginError(f"not a memory image: it does not begin with {magic.decode()}")
     _magic, version, header_size, digest = _HEAD.unpack_from(view)
-    if version != VERSION:
-        raise PluginError(f"a memory image of format version {version}; this release reads version {VERSION}")
+    if version != FORMAT_VERSION:
+        raise PluginError(f"a memory image of format version {version}; this release reads version {FORMAT_VERSION}")
     body = view[_HEAD.size :]
     if header_size > len(body) or hashlib.sha256(body).digest() != digest:
         raise PluginError("the memory image is damaged or cut short: its checksum does not match; capture it again")
@@ -85,8 +85,8 @@ def cut(lengths: Sequence[Any], content: memoryview, memory_size: int) -> Runs:
     return tuple(runs)
 
 
-PAGE = 4096
-_ZERO_PAGE = bytes(PAGE)
+RUN_PAGE = 4096
+_ZERO_PAGE = bytes(RUN_PAGE)
 
 
 def changed(memory: bytes, before: bytes = b"") -> Runs:
@@ -94,11 +94,11 @@ def changed(memory: bytes, before: bytes = b"") -> Runs:
     are not all zero.
     """
     runs: list[tuple[int, int]] = []
-    for start in range(0, len(memory), PAGE):
-        if memory[start : start + PAGE] == (before[start : start + PAGE] or _ZERO_PAGE):
+    for start in range(0, len(memory), RUN_PAGE):
+        if memory[start : start + RUN_PAGE] == (before[start : start + RUN_PAGE] or _ZERO_PAGE):
             continue
         if runs and runs[-1][1] == start:
-            runs[-1] = (runs[-1][0], start + PAGE)
+            runs[-1] = (runs[-1][0], start + RUN_PAGE)
         else:
-            runs.append((start, start + PAGE))
+            runs.append((start, start + RUN_PAGE))
     return tuple((start, memoryview(memory[start:end])) for start, end in runs)  # no views: they would keep all of it

@@ -6,16 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Generic, TypeVar
 
+from parallel_exec._codec.arrays import Encoded
 from parallel_exec._codec.documents import Input
 from parallel_exec.errors import PexecError
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox._console import OnConsole
 from parallel_exec.sandbox._engine.deadline import Deadline
-from parallel_exec.sandbox._engine.instance import LinearMemory
+from parallel_exec.sandbox._engine.memory import LinearMemory
 from parallel_exec.sandbox._image_file import Runs
 
-AnInstance = TypeVar("AnInstance", bound=LinearMemory, covariant=True)
+AnInstance_co = TypeVar("AnInstance_co", bound=LinearMemory, covariant=True)
 
 
 class Image(ABC):
@@ -48,7 +49,7 @@ class Image(ABC):
         """Return the image in its file format, which `load_image` reads."""
 
 
-class Runner(ABC, Generic[AnInstance]):
+class Runner(ABC, Generic[AnInstance_co]):
     """Runs one plugin's jobs, each from the plugin's image, in one instance that is reset or replaced between them. It
     belongs to one thread at a time.
 
@@ -64,17 +65,16 @@ class Runner(ABC, Generic[AnInstance]):
         self.reached = 0
         self.fuel_used: int | None = None
         self.reset_ns = 0
-        self._job = 0
         self._closed = False
         self._dirty = False  # whether a job may have left something in the instance's memory
-        self._instance: AnInstance | None = None
+        self._instance: AnInstance_co | None = None
         self._deadline: Deadline
 
     @abstractmethod
     def run(
         self,
         function: str,
-        content: bytes | bytearray | memoryview,
+        content: Encoded,
         kind: int,
         stopped: Callable[[], bool] | None,
     ) -> tuple[int, bytes]:

@@ -9,7 +9,6 @@ from parallel_exec.measure.strategies.strategy import Clock, Stage, Strategy, Wo
 from parallel_exec.sandbox import MemoryImage, Sandbox
 from parallel_exec.sandbox._js.driver import Driver
 from parallel_exec.sandbox._js.mailbox import INPUT_PADDING
-from parallel_exec.sandbox._reset import fill_new
 
 
 class Image(Strategy):
@@ -39,7 +38,7 @@ class Image(Strategy):
         assert image is not None, "prepare() comes first"
         if self._driver is None:
             self._driver = Driver.open(work.limits)
-            fill_new(self._driver.instance, image, image.plan)
+            image.fill(self._driver.instance)
         driver = self._driver
         clock = Clock()
         try:

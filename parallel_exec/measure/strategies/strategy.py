@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import ClassVar, Self
 
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import Plugin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

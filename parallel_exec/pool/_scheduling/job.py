@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from parallel_exec._codec.documents import Output, result_value
 from parallel_exec.errors import PexecError
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._callbacks import report_raised
 from parallel_exec.pool._future import JobFuture
 from parallel_exec.pool._transport.channel import Shared
 from parallel_exec.pool._transport.ring import Buffer
-from parallel_exec.sandbox._chain import shown
+from parallel_exec.sandbox._chain import readable_name
 
 if TYPE_CHECKING:
     from parallel_exec.pool._version import Version
@@ -81,7 +81,7 @@ class Target:
         self.needs = self.image, self.limits
         self.version = version
         self.plugin = function.plugin.name
-        self.function = shown(function.name)
+        self.function = readable_name(function.name)
         self.name = function.name.encode("utf-8", "surrogatepass")
         self.patience_s = patience_s
         self.domain = domain

@@ -24,7 +24,7 @@ from queue import SimpleQueue
 
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool import _lifetime as lifetime
 from parallel_exec.pool._deployment import DeployedFunction, Deployments
 from parallel_exec.pool._events import Events

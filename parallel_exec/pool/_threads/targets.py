@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import AnyPlugin, PluginFunction
 from parallel_exec.pool._scheduling.job import Target
 from parallel_exec.pool._version import Version
-from parallel_exec.sandbox._chain import shown
+from parallel_exec.sandbox._chain import readable_name
 
 
 class ThreadTarget(Target):
@@ -23,7 +22,7 @@ class ThreadTarget(Target):
 
     def __init__(self, function: PluginFunction, bounds: Limits, version: Version | None) -> None:
         self.plugin = function.plugin.name
-        self.function = shown(function.name)
+        self.function = readable_name(function.name)
         self.calls = function.name
         self.owner = function.plugin
         self.bounds = bounds

@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from parallel_exec.sandbox._binary.data import data_section
 from parallel_exec.sandbox._binary.format import (
     I32,
+    WASM_PAGE,
     BakeError,
     Buffer,
     ExternalKind,
@@ -36,7 +37,6 @@ from parallel_exec.sandbox._binary.format import (
 
 __all__ = ["BakeError", "BakeSource", "bake"]
 
-PAGE: Final = 65_536
 MAX_PAGES: Final = 65_536
 _STALE_SECTIONS: Final = (".debug", "reloc.", "linking")
 _DATA_NAMES: Final = 9  # the subsection of the name section that names data segments
@@ -179,9 +179,9 @@ def _memory(section: Section | None, imported: int, size: int) -> bytes:
     if flags > 1:
         raise BakeError(f"the memory at offset {offset} is shared or has pages of another size: flags 0x{flags:02x}")
     reader.finish("the memory section")
-    pages, rest = divmod(size, PAGE)
+    pages, rest = divmod(size, WASM_PAGE)
     if rest or not 0 <= pages <= MAX_PAGES:
-        raise BakeError(f"memory_size {size} is not a multiple of {PAGE} up to 4 GiB")
+        raise BakeError(f"memory_size {size} is not a multiple of {WASM_PAGE} up to 4 GiB")
     if pages < minimum:
         raise BakeError(f"the image has {pages} pages, less than the module's minimum of {minimum} (offset {offset})")
     if maximum is None:

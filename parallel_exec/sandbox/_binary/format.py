@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-MAGIC: Final = b"\0asm"
-VERSION: Final = b"\x01\0\0\0"
+WASM_MAGIC: Final = b"\0asm"
+CORE_VERSION: Final = b"\x01\0\0\0"
 COMPONENT: Final = b"\x0d\0\x01\0"
-
+WASM_PAGE: Final = 65_536  # bytes
 
 Buffer = bytes | bytearray | memoryview
 Parts = list[bytes | memoryview]  # output, joined once at the end
@@ -257,13 +257,13 @@ class Section:
 def read_sections(module: Buffer) -> list[Section]:
     """The sections of a core module in their order. Raises BakeError unless they are whole, known and in order."""
     reader = Reader(memoryview(module).cast("B"))
-    if bytes(reader.raw(4)) != MAGIC:
+    if bytes(reader.raw(4)) != WASM_MAGIC:
         raise BakeError("not a WebAssembly module: it does not start with \\0asm")
     version = bytes(reader.raw(4))
     if version == COMPONENT:
         raise BakeError("a WebAssembly component, not a core module")
-    if version != VERSION:
-        raise BakeError(f"WebAssembly version {version.hex()} at offset 4, not {VERSION.hex()}")
+    if version != CORE_VERSION:
+        raise BakeError(f"WebAssembly version {version.hex()} at offset 4, not {CORE_VERSION.hex()}")
     sections: list[Section] = []
     rank = -1
     while not reader.at_end:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox._engine.instance import UNLIMITED, LinearMemory
+from parallel_exec.sandbox._engine.memory import UNLIMITED, LinearMemory
 from parallel_exec.sandbox._engine.watchdog import Watchdog
 
 _STEPS = 2

@@ -1,4 +1,4 @@
-"""The mailbox struct's layout on the host's side: guest/mailbox.h, field by field."""
+"""The layout of the mailbox (guest/mailbox.h), field by field."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from parallel_exec.errors import PluginError
+from parallel_exec.sandbox._chain import NAME_SIZE
 
-NAME_SIZE = 256
 INPUT_PADDING = 64
 
 # job, input_len, memory_limit, output_limit, console_limit, kind, seed, time_ms, name_len, name
@@ -38,7 +38,7 @@ class Status(IntEnum):
     PENDING = 7
 
 
-class Kind(IntEnum):
+class LoadKind(IntEnum):
     """What a plugin's source is (enum load_kind)."""
 
     AUTO = 0
@@ -47,7 +47,7 @@ class Kind(IntEnum):
 
 
 class Reply(NamedTuple):
-    """What the guest says of a call: the reply part of the mailbox."""
+    """What the guest reports about a call: the reply part of the mailbox."""
 
     status: int
     output_ptr: int
@@ -66,8 +66,18 @@ class Reply(NamedTuple):
     item: int
 
 
-class Request:
-    """The request part of the mailbox for one function: packed once, with only what differs per job written anew."""
+class JobRequest:
+    """The request part of the mailbox for one function: packed once; only what differs from job to job is written anew.
+
+    Args:
+        name: of the function, or of the file that a plugin is loaded from.
+        memory: the most bytes of linear memory.
+        output: the most bytes of the result.
+        console: the most bytes of console output.
+
+    Raises:
+        PluginError: the name is too long.
+    """
 
     __slots__ = ("buffer",)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from parallel_exec.errors import PexecError, WasmError
-from parallel_exec.sandbox._chain import MARK, Operation, Source, Stage
+from parallel_exec.sandbox._chain import MARK, ChainStage, Operation, Source
 
 Call = Callable[[str, Any], Any]
 """Calls a function of the module on a value and returns what it gives."""
@@ -32,7 +32,7 @@ def run_chain(name: str, document: Any, call: Call, keep: Keep) -> list[bytes]:
         PexecError: a function failed, or gave what its stage cannot use; it says which, and at which array of a group.
     """
     source = Source(name[1])
-    stages = [Stage(Operation(text[0]), text[1:]) for text in name[2:].split(MARK) if text]
+    stages = [ChainStage(Operation(text[0]), text[1:]) for text in name[2:].split(MARK) if text]
     position = 0
 
     def values() -> Iterator[Any]:
@@ -58,7 +58,7 @@ def run_chain(name: str, document: Any, call: Call, keep: Keep) -> list[bytes]:
         raise
 
 
-def _stage(stage: Stage, values: Iterable[Any], call: Call, kept: list[Any]) -> Iterator[Any]:
+def _stage(stage: ChainStage, values: Iterable[Any], call: Call, kept: list[Any]) -> Iterator[Any]:
     """Yield what comes out of one stage; `kept` is what a fold begins with."""
     name = stage.function
     match stage.operation:

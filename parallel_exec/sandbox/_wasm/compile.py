@@ -22,7 +22,7 @@ import wasmtime
 from parallel_exec.errors import PexecError, PluginError
 from parallel_exec.sandbox._binary.format import BakeError, Reader, SectionId, read_sections
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
-from parallel_exec.sandbox._text import shown
+from parallel_exec.sandbox._text import printable
 from parallel_exec.sandbox._wasm.prepare import prepare
 
 MOST_BYTES: Final = 64 << 20  # of a module
@@ -154,4 +154,4 @@ def main() -> None:
 
 def _reason(error: wasmtime.WasmtimeError) -> str:
     lines = (line.strip() for line in str(error).splitlines())
-    return shown(": ".join(line for line in lines if line and "Caused by" not in line), 400)
+    return printable(": ".join(line for line in lines if line and "Caused by" not in line), 400)

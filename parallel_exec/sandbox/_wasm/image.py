@@ -23,7 +23,7 @@ from parallel_exec.sandbox._console import OnConsole, log_record
 from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
-from parallel_exec.sandbox._image_file import PAGE, Runs
+from parallel_exec.sandbox._image_file import RUN_PAGE, Runs
 from parallel_exec.sandbox._reset import Plan
 from parallel_exec.sandbox._runner import Image
 from parallel_exec.sandbox._wasm.compile import compile_module
@@ -32,7 +32,7 @@ from parallel_exec.sandbox._wasm.prepare import START
 from parallel_exec.sandbox._wasm.runner import WasmRunner
 from parallel_exec.sandbox._wasm.wapc import Exited, Wapc
 
-MAGIC = b"PEXECWSM"
+WASM_IMAGE_MAGIC = b"PEXECWSM"
 
 # What a host calls before anything else, where it is there: the module's start function, then what compilers export
 # (_initialize for a library, _start for a program), then waPC's own.
@@ -63,7 +63,7 @@ class WasmImage(Image):
     @cached_property
     def plan(self) -> Plan:
         """How to reset an instance; a large memory, which is replaced instead, never needs it."""
-        return Plan(self)
+        return Plan(self.runs)
 
     @classmethod
     def capture(cls, wasm: bytes, *, name: str, limits: Limits | None = None) -> WasmImage:
@@ -95,7 +95,7 @@ class WasmImage(Image):
             wasm=prepared,
             memory_size=len(memory),
             globals=tuple((key, *raw.global_content(instance.store, item)) for key, item in instance.mutable()),
-            runs=image_file.changed(memory) or ((0, memoryview(memory)[:PAGE]),),
+            runs=image_file.changed(memory) or ((0, memoryview(memory)[:RUN_PAGE]),),
             changes=image_file.changed(memory, fresh),
         )
 
@@ -111,7 +111,7 @@ class WasmImage(Image):
             "runs": [(address, len(content)) for address, content in self.runs],
             "changes": [(address, len(content)) for address, content in self.changes],
         }
-        return image_file.dump(MAGIC, header, self._parts())
+        return image_file.dump(WASM_IMAGE_MAGIC, header, self._parts())
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         yield self.wasm
@@ -125,7 +125,7 @@ class WasmImage(Image):
         Raises:
             PluginError: not an image, or a damaged one.
         """
-        header, content = image_file.load(MAGIC, buffer)
+        header, content = image_file.load(WASM_IMAGE_MAGIC, buffer)
         match header:
             case {
                 "plugin_name": str(name),

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import wasmtime
 
-from parallel_exec.errors import FuelExhausted, PexecError, PluginError, WasmError
+from parallel_exec.errors import PexecError, PluginError, WasmError
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox import _outcome as outcome
+from parallel_exec.sandbox._binary.format import WASM_PAGE
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._engine.instance import PAGE, LinearMemory, MemoryRefused
+from parallel_exec.sandbox._engine.memory import LinearMemory, MemoryRefused
 from parallel_exec.sandbox._engine.raw import Trapped
+from parallel_exec.sandbox._outcome import limit_of_trap, out_of_memory
 from parallel_exec.sandbox._wasm.prepare import GLOBAL, REFUSED
 from parallel_exec.sandbox._wasm.wapc import Wapc
 
@@ -34,7 +35,7 @@ class WasmInstance(LinearMemory):
         """Return how many bytes of memory the guest asked for, in all, when it was refused the last time, or 0."""
         item = self._exports[REFUSED]
         assert isinstance(item, wasmtime.Global)
-        return int(item.value(self.store)) % (1 << 32) * PAGE
+        return int(item.value(self.store)) % (1 << 32) * WASM_PAGE
 
 
 def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
@@ -47,7 +48,7 @@ def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
     try:
         instance = WasmInstance(engine, limits.memory_bytes, wapc.exports)
     except MemoryRefused as refused:
-        raise outcome.out_of_memory(limits, refused.wanted) from None
+        raise out_of_memory(limits, refused.wanted) from None
     except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
         raise PluginError(f"no instance of the module can be made: {str(error).splitlines()[-1].strip()}") from None
     wapc.memory = instance
@@ -56,12 +57,10 @@ def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
 
 def trap_error(instance: WasmInstance, limits: Limits, trap: Trapped) -> PexecError:
     """Return the error of a call that ended in a trap; the instance must not be used again."""
-    if trap.interrupted:
-        return outcome.timeout(limits)
-    if trap.out_of_fuel:
-        return FuelExhausted(f"used up Limits.fuel={limits.fuel} instructions")
+    if (error := limit_of_trap(trap, limits)) is not None:
+        return error
     if trap.stack_overflow:
         return WasmError("the call stack is exhausted", trapped=True)
     if wanted := instance.refused():
-        return outcome.out_of_memory(limits, wanted)
+        return out_of_memory(limits, wanted)
     return WasmError(f"the module trapped: {trap}", trapped=True)

@@ -24,7 +24,7 @@ from parallel_exec.sandbox._binary.format import (
     section_header,
     unsigned,
 )
-from parallel_exec.sandbox._text import shown
+from parallel_exec.sandbox._text import printable
 
 _OURS: Final = "pexec:"
 REFUSED: Final = _OURS + "refused"
@@ -129,7 +129,7 @@ def _imported(section: Section | None, types: list[bool]) -> _Imported:
                 case ExternalKind.FUNCTION:
                     functions.append(reader.unsigned())
                     if not types[functions[-1]]:
-                        raise BakeError(f"its import {shown(name)} takes or returns what is no number")
+                        raise BakeError(f"its import {printable(name)} takes or returns what is no number")
                 case ExternalKind.GLOBAL:
                     globals_ += 1
                     reader.value_type()
@@ -170,7 +170,7 @@ def _check_exports(section: Section | None, functions: list[int], types: list[bo
     for _ in range(_bounded(reader, "exports")):
         name = reader.name()
         if name.startswith(_OURS):
-            raise BakeError(f"it exports {shown(name)!r}, and names that begin with {_OURS!r} are this package's")
+            raise BakeError(f"it exports {printable(name)!r}, and names that begin with {_OURS!r} are this package's")
         kind, index = reader.byte(), reader.unsigned()
         if name == CALL and kind == ExternalKind.FUNCTION and not types[functions[index]]:
             raise BakeError(f"its {CALL} takes or returns what is no number")

@@ -10,16 +10,17 @@ import orjson
 import wasmtime
 
 from parallel_exec._codec import arrays, message_pack
+from parallel_exec._codec.arrays import Encoded
 from parallel_exec.errors import InvalidDocument, OutputTooLarge, PexecError, PluginError, WasmError
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox import _outcome as outcome
 from parallel_exec.sandbox._chain import is_chain
 from parallel_exec.sandbox._console import OnConsole
 from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
-from parallel_exec.sandbox._engine.instance import MemoryRefused
+from parallel_exec.sandbox._engine.memory import MemoryRefused
+from parallel_exec.sandbox._outcome import out_of_memory, output_too_large
 from parallel_exec.sandbox._runner import Runner
 from parallel_exec.sandbox._wasm.chain import run_chain
 from parallel_exec.sandbox._wasm.instance import WasmInstance, open_instance, trap_error
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # Memory larger than this is not put back but replaced by a new instance's: about 50 us for each MiB against 200.
 MOST_RESET = 4 << 20
+
+_KEPT_OPERATIONS = 64
 
 
 class _Payload(bytes):
@@ -63,6 +66,7 @@ class WasmRunner(Runner[WasmInstance]):
         self._on_console = on_console
         self._engine = engine or Engine(epoch=True, stack=MODULE_STACK, metered=limits.fuel is not None)
         self._wapc = Wapc(self._engine, self._engine.compile(image.wasm), limits, host)
+        self._job = 0
         self._operations: dict[str, bytes] = {}
         self._intact = True  # whether the last call has come back from the module
         self._call: Callable[..., int]
@@ -78,12 +82,10 @@ class WasmRunner(Runner[WasmInstance]):
             super().drop()
             del self._call, self._setters, self._wapc.memory, self._wapc.deadline  # they hold the store
 
-    def run(
-        self, function: str, content: bytes | bytearray | memoryview, kind: int, stopped: Callable[[], bool] | None
-    ) -> tuple[int, bytes]:
+    def run(self, function: str, content: Encoded, kind: int, stopped: Callable[[], bool] | None) -> tuple[int, bytes]:
         if self._dirty:
             self.check_idle()
-            self.drop()  # an exception, such as Ctrl-C, tore the last job out of one of the lines below
+            self.drop()  # an exception, such as Ctrl-C, cut the last job short somewhere below
         instance = self._instance or self._open()
         self._dirty = True
         self._intact = True
@@ -112,7 +114,7 @@ class WasmRunner(Runner[WasmInstance]):
             text = self._json(value)
             length += len(text) + 1
             if length > self.limits.output_bytes:
-                raise outcome.output_too_large(self.limits, length)
+                raise output_too_large(self.limits, length)
             return text
 
         return b"[" + b",".join(run_chain(name, document, self._call_on_value, keep)) + b"]"
@@ -131,14 +133,14 @@ class WasmRunner(Runner[WasmInstance]):
         except (orjson.JSONEncodeError, RecursionError) as error:
             raise PluginError(f"the result is not JSON ({error}); use input='msgpack' or input='binary'") from None
         if len(text) > self.limits.output_bytes:
-            raise outcome.output_too_large(self.limits, len(text))
+            raise output_too_large(self.limits, len(text))
         return text
 
-    def _invoke(self, function: str, payload: bytes | bytearray | memoryview) -> bytes:
+    def _invoke(self, function: str, payload: Encoded) -> bytes:
         """Call the module once."""
         operation = self._operations.get(function)
         if operation is None:
-            if len(self._operations) >= 64:
+            if len(self._operations) >= _KEPT_OPERATIONS:
                 self._operations.clear()
             operation = self._operations[function] = function.encode("utf-8", "surrogatepass")
         instance, wapc = self._instance, self._wapc
@@ -158,7 +160,7 @@ class WasmRunner(Runner[WasmInstance]):
             return wapc.answer
         failure = wapc.failure
         if wanted := instance.refused():
-            raise outcome.out_of_memory(self.limits, wanted)
+            raise out_of_memory(self.limits, wanted)
         raise WasmError("the function failed, and does not say why" if failure is None else failure)
 
     def _open(self) -> WasmInstance:
@@ -169,7 +171,7 @@ class WasmRunner(Runner[WasmInstance]):
         try:
             instance.grow_to(size)
         except MemoryRefused:
-            raise outcome.out_of_memory(self.limits, size) from None
+            raise out_of_memory(self.limits, size) from None
         for address, content in image.changes:
             instance.view[address : address + len(content)] = content
         items = dict(instance.mutable())
@@ -203,7 +205,7 @@ class WasmRunner(Runner[WasmInstance]):
         self._wapc.tell(self._on_console)
 
 
-def _document(content: bytes | bytearray | memoryview, kind: int) -> Any:
+def _document(content: Encoded, kind: int) -> Any:
     """Return a document's value; of a binary one a `_Payload`."""
     if kind == arrays.JSON:
         try:

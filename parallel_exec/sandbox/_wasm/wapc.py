@@ -26,14 +26,14 @@ from parallel_exec._codec import message_pack
 from parallel_exec.errors import PluginError, WasmError
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox import _outcome as outcome
-from parallel_exec.sandbox._console import OnConsole
+from parallel_exec.sandbox._console import OnConsole, hand_out
 from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._engine.instance import LinearMemory
-from parallel_exec.sandbox._host_calls import HostRunner, told
-from parallel_exec.sandbox._text import read_text, shown
+from parallel_exec.sandbox._engine.memory import LinearMemory
+from parallel_exec.sandbox._host_calls import HostRunner, text_of
+from parallel_exec.sandbox._outcome import output_too_large, timeout
+from parallel_exec.sandbox._text import printable, read_text
 from parallel_exec.sandbox._wasm.prepare import CALL
 
 MODULE: Final = "wapc"
@@ -108,7 +108,7 @@ class Wapc:
             self._linked = linker.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
             raise PluginError(
-                f"the module imports one function as two kinds: {shown(str(error).splitlines()[0], 300)}"
+                f"the module imports one function as two kinds: {printable(str(error).splitlines()[0], 300)}"
             ) from None
 
     def exports(self, store: wasmtime.Store) -> Mapping[str, object]:
@@ -131,10 +131,7 @@ class Wapc:
         """Hand out what was written to the console since the last time."""
         lines, self._console = self._console, []
         dropped, self._console_dropped = self._console_dropped, 0
-        for line in lines:
-            on_console(logging.INFO, line)
-        if dropped:
-            on_console(logging.WARNING, f"{dropped} more console records were dropped: Limits.console_bytes")
+        hand_out(((logging.INFO, line) for line in lines), dropped, on_console)
 
     # What the guest calls
 
@@ -144,7 +141,7 @@ class Wapc:
 
     def _guest_response(self, address: int, length: int) -> None:
         if length > self._limits.output_bytes:
-            raise outcome.output_too_large(self._limits, length)
+            raise output_too_large(self._limits, length)
         self.answer = self._read(address, length)
 
     def _guest_error(self, address: int, length: int) -> None:
@@ -175,7 +172,7 @@ class Wapc:
             raise
         except Exception as error:
             self.host.note_failure(ascii(name)[1:-1], error)  # the guest makes names up
-            self._host_error = f"{name}: {type(error).__name__}: {told(error)}".encode()
+            self._host_error = f"{name}: {type(error).__name__}: {text_of(error)}".encode()
             return 0
         self._host_response = answer
         return 1
@@ -210,7 +207,7 @@ class Wapc:
             if callbacks.pending:
                 callbacks.deliver()
             if self.deadline is not None and self.deadline.is_over():
-                raise outcome.timeout(self._limits)
+                raise timeout(self._limits)
             return function(*numbers)
 
         return guarded
@@ -240,7 +237,7 @@ class Wapc:
             elif item.module in WASI and kind.results in ([], [_I32]) and {*map(str, kind.params)} <= _WASI_TYPES:
                 return self._link(linker, item, kind, _refuse if kind.results else _exit)
         raise PluginError(
-            f"the module wants the import {shown(item.module)}.{shown(name)} ({_type_text(kind)}), "
+            f"the module wants the import {printable(item.module)}.{printable(name)} ({_type_text(kind)}), "
             "which a waPC host does not have; "
             f"there are {', '.join(self._imports)} in {MODULE!r}, and functions of WASI, all of which refuse"
         )

@@ -13,8 +13,7 @@ import grpc
 from parallel_exec._codec.arrays import JSON, MESSAGE_PACK
 from parallel_exec._codec.documents import Input, Output, prepare, result_value
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._javascript import Plugin
-from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.plugins import Plugin, WasmPlugin
 from parallel_exec.pool._mapping import Errors
 from parallel_exec.service._client.stream import ARENA_BYTES, run_stream
 from parallel_exec.service._protocol import messages, wire
