@@ -1,4 +1,4 @@
-"""How options look in a repr: only those that somebody chose, since there are many and most have their defaults."""
+"""The options in a repr: only those that differ from their defaults, since there are many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def options(value: DataclassInstance) -> list[str]:
-    """Return ``name=value`` for each field that may be shown, has a default, and is not at that.
+    """Return ``name=value`` for each field that has a default and another value, and is not left out of reprs.
 
     >>> from parallel_exec import Limits
     >>> options(Limits(time_s=0.5, seed=1))

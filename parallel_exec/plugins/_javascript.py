@@ -1,4 +1,4 @@
-"""Plugins of JavaScript: small picklable values that name source; a sandbox or a pool runs it."""
+"""Plugins in JavaScript: small picklable values that hold source, which a sandbox or a pool runs."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Plugin(AnyPlugin):
         name: its file name, as it appears in stacks and messages.
         kind: ``"script"``, ``"module"``, or ``"auto"`` to find out by compiling it.
         host: Python functions that the plugin may call, by the names of its global functions. Arguments and results are
-            JSON values; what one raises is an Error with its class's name and message in JavaScript. A pool's workers
-            import them: there they must be functions at the top level of a module.
-        eval: False makes everything that turns strings into code throw an EvalError: ``eval``, ``Function`` and the
-            like, however they are reached.
+            JSON values; an exception becomes a JavaScript Error with its class's name and message. A pool's workers
+            import them, so for a pool they must be functions at the top level of a module.
+        eval: False makes everything that turns strings into code throw an EvalError: ``eval``, ``Function`` and so on,
+            however the plugin reaches them.
         domain: whose plugin this is. A pool with ``isolation="process"`` never runs two domains in one process.
-        limits: bounds on each of its jobs, wherever it runs. Where a pool, a sandbox or a function has limits too, the
+        limits: bounds on each of its jobs, wherever it runs. If a pool, a sandbox or a function has limits too, the
             tightest of each bound wins (`Limits.tightest`), defaults included.
 
     A plugin is compiled when its image is first needed, not when this object is made.

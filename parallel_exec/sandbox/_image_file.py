@@ -1,4 +1,4 @@
-"""The file format of images, JavaScript's and WebAssembly's: a header, and bytes that are not zero.
+"""The file format of images of both kinds of plugin: a header, and the bytes that are not zero.
 
 All integers are little-endian: magic (8 bytes), format version (u32), length of the header (u32), SHA-256 of everything
 after it (32 bytes), the header (JSON, spaces up to a multiple of 64), and the content's parts one after another.
@@ -20,7 +20,7 @@ _HEAD = struct.Struct("<8s2I32s")
 _ALIGN = 64
 
 Runs = Sequence[tuple[int, memoryview]]
-"""Ascending, disjoint stretches of linear memory: address and bytes."""
+"""Ascending, disjoint parts of linear memory: address and bytes."""
 
 
 def dump(magic: bytes, header: dict[str, Any], parts: Iterable[bytes | memoryview]) -> bytes:
@@ -40,7 +40,7 @@ def load(magic: bytes, buffer: Any) -> tuple[object, memoryview]:
     """Return header and content of an image's file.
 
     Raises:
-        PluginError: not an image, of another format version, damaged or cut short.
+        PluginError: it is not an image, has another format version, is damaged or cut short.
     """
     view = memoryview(buffer).cast("B").toreadonly()
     if len(view) < _HEAD.size or view[:8] != magic:
@@ -59,17 +59,17 @@ def load(magic: bytes, buffer: Any) -> tuple[object, memoryview]:
 
 
 def cut(lengths: Sequence[Any], content: memoryview, memory_size: int) -> Runs:
-    """Return the runs that lie in the content one after another, and fill it.
+    """Return the runs that make up the content, one after another.
 
     Args:
         lengths: address and length of each.
         content: their bytes.
-        memory_size: bytes of linear memory, which all lie in.
+        memory_size: bytes of linear memory, in which all must lie.
 
     Raises:
         PluginError: they do not fit.
     """
-    # The checksum is no signature: an image that somebody else made must not reach beyond linear memory either.
+    # The checksum is not a signature: an image that somebody else made must not reach beyond linear memory either.
     runs = []
     position, end = 0, 0
     for run in lengths:
@@ -79,7 +79,7 @@ def cut(lengths: Sequence[Any], content: memoryview, memory_size: int) -> Runs:
                 position, end = position + length, address + length
             case _:
                 raise PluginError(f"the memory image has an impossible run: {run}")
-    # The size of the header is not part of what is summed, but then the runs would not end where the content does.
+    # The checksum does not cover the header's size, but with a wrong one the runs would not end where the content does.
     if position != len(content) or end > memory_size:
         raise PluginError(f"the memory image's runs do not fit its memory of {memory_size} bytes")
     return tuple(runs)
@@ -90,8 +90,8 @@ _ZERO_PAGE = bytes(RUN_PAGE)
 
 
 def changed(memory: bytes, before: bytes = b"") -> Runs:
-    """Return the pages of a memory that are not as they were before, neighbours together; without `before` those that
-    are not all zero.
+    """Return the pages of a memory that have changed, neighbours together; without `before`, those that are not all
+    zero.
     """
     runs: list[tuple[int, int]] = []
     for start in range(0, len(memory), RUN_PAGE):

@@ -6,6 +6,8 @@ from parallel_exec.errors import FuelExhausted, JobTimeout, MemoryLimitExceeded,
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox._engine.raw import Trapped
 
+_MOST_WANTED = 0xFFFFFFFF  # the guest cannot count further
+
 
 def limit_of_trap(trap: Trapped, limits: Limits) -> PexecError | None:
     """Return the error of a call that trapped because it had no time or no fuel left, or None for any other trap."""
@@ -26,7 +28,7 @@ def timeout(limits: Limits) -> JobTimeout:
 
 def out_of_memory(limits: Limits, wanted: int) -> MemoryLimitExceeded:
     """Return the error of a job that asked for more linear memory than its limit."""
-    asked = f"{wanted} bytes" if wanted < 0xFFFFFFFF else "more than 3.75 GiB"
+    asked = f"{wanted} bytes" if wanted < _MOST_WANTED else "more than 3.75 GiB"
     return MemoryLimitExceeded(f"asked for {asked} of memory in all; Limits.memory_bytes={limits.memory_bytes}")
 
 

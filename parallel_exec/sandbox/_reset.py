@@ -1,8 +1,8 @@
 """Putting a memory image over linear memory: into a new instance, or in place after a job.
 
-In place, the memory stays resident: no page is given back or faulted in again, which is nearly all that a new instance
-costs. What a job can have changed lies below the high-water mark that the engine's allocator reports, or below the end
-of its input; everything there is either copied from the image or zeroed.
+In place, the memory stays resident: no page is given back and faulted in again, which is nearly all of what a new
+instance costs. A job can only have changed what lies below the high-water mark that the engine's allocator reports, or
+below the end of its input; everything there is either copied from the image or zeroed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from parallel_exec.sandbox._image_file import Runs
 # Two runs of non-zero bytes this close are one block: a copy costs about 0.2 us to start, or 16 KiB of copying.
 JOIN_GAP = 16 << 10
 
-# Zeros that the first block has before it and the last one behind it, for the part of the stack and of the heap that a
-# small job uses: so one copy resets all of it.
+# Zeros before the first block and after the last one, where a small job uses stack and heap: so one copy resets all
+# that it wrote.
 MARGIN = 64 << 10
 
-# The shadow stack grows down from above address 0 and is the image's first range of zeros. This much of it lies below
-# the engine's limit, for functions that do not check the depth (scripts/build_guest.py): none reaches further below the
-# last check, or it would run off the stack, and trap, when the stack is nearly used up.
+# The shadow stack grows down towards address 0 and is the image's first range of zeros. This much of it lies below the
+# engine's limit, for functions that do not check the depth (scripts/build_guest.py). None reaches further below the
+# last check: it would run off a stack that is nearly used up, and trap.
 STACK_RESERVE = 32 << 10
 
 # `stack_low` of an instance that has not used its stack.

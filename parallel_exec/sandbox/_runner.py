@@ -1,4 +1,4 @@
-"""What a sandbox needs of its plugin's kind: one instance at a time, jobs in it, and a reset between them."""
+"""What a sandbox needs for either kind of plugin: one instance at a time, jobs in it, and a reset between them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Image(ABC):
 
     Attributes:
         plugin_name: the plugin's name, for messages.
-        runs: what of linear memory is not zero: address and bytes of each stretch.
-        input: how documents are given to the plugin's functions if nothing else is said.
+        runs: the parts of linear memory that are not zero: address and bytes of each.
+        input: how the plugin's functions get documents by default.
     """
 
     plugin_name: str
@@ -56,8 +56,8 @@ class Runner(ABC, Generic[AnInstance_co]):
     Attributes:
         limits: on each job.
         reached: how far into linear memory the last job reached, in bytes.
-        fuel_used: instructions that it took, or None where they are not counted.
-        reset_ns: nanoseconds that it took after that to be ready for the next one; 0 if another instance is needed.
+        fuel_used: instructions that it took, or None if they are not counted.
+        reset_ns: nanoseconds from its end to readiness for the next one; 0 if that needs another instance.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -87,11 +87,11 @@ class Runner(ABC, Generic[AnInstance_co]):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of linear memory that there are now."""
+        """The current size of linear memory in bytes."""
         return 0 if self._instance is None else self._instance.size()
 
     def stop(self) -> None:
-        """Have the job that another thread runs end as at its deadline."""
+        """End the job that another thread runs as if it had reached its deadline."""
         self._deadline.stop()
 
     def close(self) -> None:

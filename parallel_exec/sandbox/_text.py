@@ -1,4 +1,4 @@
-"""Text from the guest: UTF-8 that may hold lone surrogates, as strings of JavaScript may, each encoded like a character."""
+"""Text from the guest: UTF-8 in which a lone surrogate, which JavaScript allows, is encoded like a character."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ import wasmtime
 
 import parallel_exec as px
 from parallel_exec.sandbox._engine import raw
+from tests.sandbox.inside import instance_of
 
 Caller = Callable[..., Any]
 
@@ -333,7 +334,10 @@ def test_a_closed_sandbox_frees_its_functions_and_memory() -> None:
     for _ in range(3):
         sandbox = px.Sandbox(px.Plugin("const f = () => get()", host={"get": get}).image(), host={"get": get})
         assert sandbox.call("f", 0) == 0
-        instance = weakref.ref(sandbox._runner._instance)  # type: ignore[arg-type]
+        made = instance_of(sandbox)
+        assert made is not None
+        instance = weakref.ref(made)
+        del made
         sandbox.close()
         gc.collect()
         assert instance() is None

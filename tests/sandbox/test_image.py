@@ -17,7 +17,6 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._js import image as image_module
 
 SOURCE = """
 const table = new Map([["a", 1]]);
@@ -105,7 +104,7 @@ def test_a_file_is_written_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_module.os, "replace", refuse)
+        patch.setattr(Path, "replace", refuse)
         with pytest.raises(OSError, match="No space left"):
             image.save(path)
     assert path.read_bytes() == b"before"

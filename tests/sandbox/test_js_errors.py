@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.sandbox import _outcome as outcome
+from parallel_exec.sandbox._js.outcome import location
 from parallel_exec.sandbox._text import read_text
 
 SandboxOf = Callable[..., px.Sandbox]
@@ -83,11 +83,11 @@ def test_an_error_says_where(
 
 
 def test_the_innermost_file_is_the_place() -> None:
-    assert outcome.location("") == (None, None, None)
-    assert outcome.location("    at f (native)\n    at g (a.js:1:2)\n    at h (b.js:3:4)\n") == ("a.js", 1, 2)
-    assert outcome.location("    at <input>:1:5\n    at parse (native)\n    at f (a.js:7:8)\n") == ("a.js", 7, 8)
-    assert outcome.location("    at <input>:1:5\n    at <eval> (<null>:0:1)\n") == ("<input>", 1, 5)
-    assert outcome.location("    at my file (1).js:3:9\n") == ("my file (1).js", 3, 9)
+    assert location("") == (None, None, None)
+    assert location("    at f (native)\n    at g (a.js:1:2)\n    at h (b.js:3:4)\n") == ("a.js", 1, 2)
+    assert location("    at <input>:1:5\n    at parse (native)\n    at f (a.js:7:8)\n") == ("a.js", 7, 8)
+    assert location("    at <input>:1:5\n    at <eval> (<null>:0:1)\n") == ("<input>", 1, 5)
+    assert location("    at my file (1).js:3:9\n") == ("my file (1).js", 3, 9)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_innermost_file_is_the_place() -> None:
     ],
 )
 def test_a_stack_that_the_plugin_made_up(sandbox_of: SandboxOf, stack: str) -> None:
-    assert outcome.location(stack) == (None, None, None)
+    assert location(stack) == (None, None, None)
     sandbox = sandbox_of(f"function f(stack) {{ throw Object.assign(Error('x'), {{stack}}) }}{GOOD}")
     error = error_of(sandbox, "f", stack)
     assert isinstance(error, px.JSError)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import parallel_exec as px
 from tests.sandbox.hostile import programs
+from tests.sandbox.inside import instance_of
 
 # Runs its document as a script: so one image serves all hostile programs. `probe` uses much of the engine.
 SOURCE = """
@@ -40,7 +41,7 @@ def expected_memory(image: px.MemoryImage, size: int) -> bytes:
 
 def assert_reset(sandbox: px.Sandbox, image: px.MemoryImage) -> None:
     """The instance is the image again, or it was dropped."""
-    instance = sandbox._runner._instance
+    instance = instance_of(sandbox)
     if instance is None:
         event("the instance was dropped")
         return
@@ -57,13 +58,13 @@ def run(sandbox: px.Sandbox, code: str) -> str:
     """Run a program; what becomes of it does not matter, as long as it is no trap."""
     try:
         sandbox.call_bytes("run", code)
-        return "OK"
     except px.JSError as error:
         assert "the engine stopped" not in str(error), code
         assert "stack is exhausted" not in str(error), code
         return "JSError"
     except px.PexecError as error:
         return type(error).__name__
+    return "OK"
 
 
 def quiet(*_record: object) -> None:

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import pytest
 
 import parallel_exec as px
-from parallel_exec.sandbox._engine.watchdog import Watchdog
+from parallel_exec.sandbox._engine.watchdog import Slot, Watchdog
+from tests.sandbox.inside import instance_of, slot_of
 
 SOURCE = """
 let calls = 0;
@@ -121,14 +122,16 @@ def test_a_closed_sandbox_refuses() -> None:
 def test_closing_while_armed_by_an_exception() -> None:
     with pytest.raises(px.JobTimeout), px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.1)) as sandbox:
         sandbox.call("spin", -1)
-    assert sandbox._runner._deadline._slot not in Watchdog.shared()._slots
+    assert slot_of(sandbox) not in Watchdog.shared()._slots
 
 
 def test_a_forgotten_sandbox_gives_its_memory_back() -> None:
     sandbox = px.Sandbox(PLUGIN, limits=px.Limits(time_s=None))
     sandbox.call("spin", 1)
-    assert sandbox._runner._instance is not None
-    slot, store = sandbox._runner._deadline._slot, weakref.ref(sandbox._runner._instance.store)
+    instance = instance_of(sandbox)
+    assert instance is not None
+    slot, store = slot_of(sandbox), weakref.ref(instance.store)
+    del instance
     del sandbox
     assert store() is None
     assert slot not in Watchdog.shared()._slots
@@ -152,7 +155,7 @@ def test_a_finalizer_waits_for_nobody() -> None:
 
 def test_slots_may_change_while_the_watchdog_looks() -> None:
     watchdog = Watchdog()
-    slots = []
+    slots: list[Slot] = []
     stopped: list[int] = []
 
     def stop(job: int) -> None:

@@ -408,7 +408,7 @@ MEMORY = '(memory (export "memory") 1)'
         (module(f'(memory (export "memory") i64 1) {CALL}'), "memory64 must be enabled"),
         (module(f'(memory (export "memory") 0) {CALL}'), "no page"),
         (module(f"{MEMORY} (memory 1) {CALL}"), "multiple memories"),
-        (module(f"{MEMORY} (global (mut funcref) (ref.null func)) {CALL}"), "is no number"),
+        (module(f"{MEMORY} (global (mut funcref) (ref.null func)) {CALL}"), "is not a number"),
         (
             module(f"{MEMORY} (table 2 funcref) (func (table.set (i32.const 0) (ref.null func))) {CALL}"),
             r"has table\.set",

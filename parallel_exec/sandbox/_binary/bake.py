@@ -5,8 +5,8 @@ What the Wizer tool does, for a module with one memory of its own:
 - the memory's minimum becomes the image's size, and the image's non-zero bytes replace the data segments;
 - exported mutable i32 globals get the image's values as initial values;
 - the start section and the export `_initialize` go away, for what they do has been done;
-- everything else, the code above all, is copied as it is, but for `.debug*` and linking sections, whose offsets and
-  whose size nobody would want.
+- everything else, the code above all, is copied as it is, but for `.debug*` and linking sections, which would be wrong
+  and large.
 
 Memory and named globals are all that is carried over. State that an initialisation leaves in tables, in globals that
 are not exported, or by `data.drop` and `elem.drop` is not; C code linked by wasm-ld has none of it, except that
@@ -62,7 +62,7 @@ def bake(module: Buffer, image: BakeSource) -> bytes:
     """Return a module that starts with the image as its memory.
 
     Args:
-        module: a core WebAssembly module, the one whose initialised instance the image was captured from.
+        module: the core WebAssembly module from whose initialised instance the image was captured.
         image: what to bake.
 
     Raises:
@@ -114,7 +114,7 @@ def _emit(output: Parts, kind: SectionId, body: Parts) -> None:
 
 
 def _check_counts(bodies: Mapping[SectionId, Section]) -> None:
-    """A module cut off between two sections is told by what its remaining sections announce."""
+    """Notice a module that is cut off between two sections: the sections before announce what is missing."""
 
     def count(kind: SectionId) -> int:
         return bodies[kind].reader().unsigned() if kind in bodies else 0
@@ -163,7 +163,7 @@ def _external_kind(reader: Reader) -> ExternalKind:
 
 
 def _memory(section: Section | None, imported: int, size: int) -> bytes:
-    """The body of a memory section whose memory has the image's size from the start."""
+    """Return the body of a memory section whose memory has the image's size from the start."""
     if imported:
         raise BakeError("the module imports its memory; only a memory of its own can be baked")
     reader = section.reader() if section else None
@@ -192,7 +192,7 @@ def _memory(section: Section | None, imported: int, size: int) -> bytes:
 
 
 def _exports(section: Section | None) -> tuple[dict[str, tuple[ExternalKind, int]], Parts]:
-    """What is exported, and the section's body without `_initialize`."""
+    """Return what is exported, and the section's body without `_initialize`."""
     if section is None:
         return {}, []
     exported: dict[str, tuple[ExternalKind, int]] = {}
@@ -211,7 +211,7 @@ def _exports(section: Section | None) -> tuple[dict[str, tuple[ExternalKind, int
 def _global_values(
     values: Mapping[str, int], exported: Mapping[str, tuple[ExternalKind, int]], imported: int
 ) -> dict[int, tuple[str, int]]:
-    """Name and value to set, by the global's index."""
+    """Return name and value to set, by the global's index."""
     chosen: dict[int, tuple[str, int]] = {}
     for name, value in values.items():
         kind, index = exported.get(name, (None, 0))
@@ -228,7 +228,7 @@ def _global_values(
 
 
 def _globals(section: Section | None, imported: int, values: dict[int, tuple[str, int]]) -> Parts:
-    """The body of the global section with the values as initial values."""
+    """Return the body of the global section with the values as initial values."""
     parts: Parts = []
     count = 0
     if section is not None:
@@ -254,7 +254,7 @@ def _globals(section: Section | None, imported: int, values: dict[int, tuple[str
 
 
 def _custom(section: Section) -> Parts:
-    """The body of a custom section, or nothing if it describes what is no longer there."""
+    """Return the body of a custom section, or nothing if it describes what is no longer there."""
     reader = section.reader()
     name = reader.name()
     if name.startswith(_STALE_SECTIONS):

@@ -12,7 +12,7 @@ from parallel_exec.sandbox._engine.engine import Engine
 
 MOST_MEMORY = 4 << 30
 UNLIMITED = 1 << 62
-_MOST_TABLE = 1 << 20  # elements of a table, 8 bytes each; compilers make one of a thousand or ten
+_MOST_TABLE = 1 << 20  # elements of a table, 8 bytes each; compilers make tables of one to ten thousand
 
 Exports = Mapping[str, object]
 
@@ -26,7 +26,7 @@ class MemoryRefused(Exception):
 
 
 class LinearMemory:
-    """An instance's store and its one linear memory. What lies in it is the guest's, and nothing there is trusted.
+    """An instance's store and its one linear memory. What lies in it is the guest's and never trusted.
 
     Attributes:
         engine: the engine that the instance belongs to.
@@ -47,7 +47,7 @@ class LinearMemory:
         """
         self.engine = engine
         self.store = wasmtime.Store(engine.runtime)
-        # What runs before a job is ours.
+        # Only our own code runs before a job.
         if engine.metered:
             self.store.set_fuel(UNLIMITED)
         if engine.epoch:
@@ -72,7 +72,7 @@ class LinearMemory:
         return self._known_size
 
     def within(self, address: int, length: int) -> bool:
-        """Say whether the range lies in linear memory. The guest's word for an address is never taken unchecked."""
+        """Say whether the range lies in linear memory. Every address that the guest gives is checked."""
         end = address + length
         return end <= self._known_size or end <= self.size()
 

@@ -83,7 +83,7 @@ class MemoryImage(Image):
             source: the plugin's JavaScript.
             name: its file name, as it appears in stacks and messages.
             kind: ``"script"``, ``"module"``, or ``"auto"`` to find out by compiling it.
-            samples: documents (JSON text) to run through `function` before the capture, so that the image holds what the
+            samples: documents (JSON text) to run through `function` before the capture, so that the image has what the
                 engine learns from them. It also holds what the function leaves in the plugin's own variables.
             function: the function to run on the samples; required with them.
             limits: bounds on the load and on each sample's run.

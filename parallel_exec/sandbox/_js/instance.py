@@ -105,7 +105,7 @@ class JobWriter:
         self._limits = limits
         self._requests: dict[str, JobRequest] = {}
 
-    def write(  # noqa: PLR0917 - called for each job, and keywords take longer
+    def write(
         self, instance: JavaScriptInstance, name: str, content: Encoded, kind: int, seed: int, address: int
     ) -> int:
         """Write the request and the input of the next job; return the address at which the input's room ends.

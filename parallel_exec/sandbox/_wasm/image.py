@@ -1,8 +1,8 @@
 """What every job of a WebAssembly module starts from: the module, and its memory and globals once it is initialised.
 
-Its file (`image_file`) begins with ``PEXECWSM``; the header has the plugin's name, the memory's size, the globals, and
-the lengths of what follows: the prepared module, the pages of memory that are not zero, and those that are not as the
-module's data segments make them, which is what a new instance has to be given.
+Its file (`_image_file`) begins with ``PEXECWSM``; the header has the plugin's name, the memory's size, the globals, and
+the lengths of what follows: the prepared module, the pages of memory that are not zero, and those that differ from what
+the module's data segments make, which have to be written into a new instance.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from parallel_exec.sandbox._wasm.wapc import Exited, Wapc
 
 WASM_IMAGE_MAGIC = b"PEXECWSM"
 
-# What a host calls before anything else, where it is there: the module's start function, then what compilers export
+# What a host calls before anything else if the module has it: its start function, then what compilers export
 # (_initialize for a library, _start for a program), then waPC's own.
 _INITIALISERS = {START: "its start function"} | {each: each for each in ("_initialize", "_start", "wapc_init")}
 
@@ -45,11 +45,11 @@ class WasmImage(Image):
 
     Attributes:
         plugin_name: the plugin's name, for messages.
-        wasm: the module, prepared (`wasm_prepare`).
+        wasm: the module, prepared (`prepare`).
         memory_size: bytes of linear memory, a multiple of 64 KiB.
         globals: values of the mutable globals: name, type and bytes of each.
         runs: the pages that are not zero: ascending, disjoint runs of (address, bytes).
-        changes: the pages that differ from a new instance's, likewise.
+        changes: the pages that differ from a new instance's, as `runs`.
     """
 
     plugin_name: str
@@ -62,7 +62,7 @@ class WasmImage(Image):
 
     @cached_property
     def plan(self) -> Plan:
-        """How to reset an instance; a large memory, which is replaced instead, never needs it."""
+        """How to reset an instance. Not needed for a large memory, whose instance is replaced instead."""
         return Plan(self.runs)
 
     @classmethod
@@ -75,8 +75,12 @@ class WasmImage(Image):
             limits: bounds on each of the calls that initialise it.
 
         Raises:
-            PluginError: it is no module, lacks exports, wants unknown imports, keeps state that cannot be restored, or
-            fails in its initialisation. JobTimeout, MemoryLimitExceeded, FuelExhausted: that exceeds the limits.
+            PluginError: it is not a module, lacks exports, wants unknown imports, keeps state that cannot be restored,
+                or fails while it is initialised.
+            JobTimeout: a call that initialises it takes longer than the limits allow.
+            FuelExhausted: it takes more instructions than they allow.
+            MemoryLimitExceeded: it takes more memory than they allow.
+            PexecError: the process that should compile it cannot be started, or is killed.
         """
         limits = limits or Limits()
         engine = Engine(epoch=True, stack=MODULE_STACK, metered=limits.fuel is not None)
@@ -84,7 +88,7 @@ class WasmImage(Image):
         wapc = Wapc(engine, compiled, limits, None)
         instance = open_instance(wapc, engine, limits)
         if not instance.size():
-            raise PluginError("the module's memory has no page, so that a waPC host cannot write requests there")
+            raise PluginError("the module's memory has no pages, so a waPC host cannot write requests there")
         fresh = instance.read(0, instance.size())
         for export, called in _INITIALISERS.items():
             _initialise(wapc, instance, export, called, limits)
@@ -123,7 +127,7 @@ class WasmImage(Image):
         """Return the image that `to_bytes` wrote; its runs are views of `buffer`, not copies.
 
         Raises:
-            PluginError: not an image, or a damaged one.
+            PluginError: it is not an image, or it is damaged.
         """
         header, content = image_file.load(WASM_IMAGE_MAGIC, buffer)
         match header:
@@ -137,7 +141,7 @@ class WasmImage(Image):
             }:
                 pass
             case _:
-                raise PluginError("the memory image's header is not what this release writes")
+                raise PluginError("the memory image's header is not one that this release writes")
         middle = length + sum(run[1] for run in runs)
         return cls(
             plugin_name=name,
@@ -155,7 +159,9 @@ def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, li
         return
     kind = function.type(instance.store)
     if kind.params or kind.results:
-        raise PluginError(f"the module's {called} takes parameters or returns something; a waPC host calls it without")
+        raise PluginError(
+            f"the module's {called} takes parameters or returns something; waPC's takes and returns nothing"
+        )
     deadline = wapc.deadline = Deadline(instance, limits)
     deadline.begin(1)
     wapc.raised = None
@@ -167,7 +173,7 @@ def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, li
         if isinstance(error, raw.Trapped):
             error = trap_error(instance, limits, error)
         if isinstance(error, Exited) and not error.status and export == "_start":
-            return  # a program says in this way that it has ended well
+            return  # a program ends well in this way
         if isinstance(error, WasmError | Exited):
             text = error.message if isinstance(error, WasmError) else str(error)
             raise PluginError(f"the module fails in {called}: {text}") from None

@@ -1,4 +1,4 @@
-"""An instance of somebody else's module, and what becomes of its failures."""
+"""An instance of somebody else's module, and the errors for its traps."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from parallel_exec.sandbox._wasm.wapc import Wapc
 
 
 class WasmInstance(LinearMemory):
-    """An instance of a prepared module (`wasm_prepare`)."""
+    """An instance of a prepared module (`prepare`)."""
 
     def function(self, name: str) -> wasmtime.Func | None:
-        """Return an exported function, if there is one of this name."""
+        """Return the exported function of this name, or None."""
         item = self._exports.get(name)
         return item if isinstance(item, wasmtime.Func) else None
 
@@ -32,7 +32,7 @@ class WasmInstance(LinearMemory):
                 yield name, item
 
     def refused(self) -> int:
-        """Return how many bytes of memory the guest asked for, in all, when it was refused the last time, or 0."""
+        """Return how many bytes of memory, in all, the guest asked for when it was last refused, or 0."""
         item = self._exports[REFUSED]
         assert isinstance(item, wasmtime.Global)
         return int(item.value(self.store)) % (1 << 32) * WASM_PAGE
@@ -42,8 +42,8 @@ def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
     """Make an instance.
 
     Raises:
-        MemoryLimitExceeded: its memory is larger than the limits allow. PluginError: its tables are, or a segment lies
-        outside of its memory or table.
+        MemoryLimitExceeded: its memory is larger than the limits allow.
+        PluginError: its tables are larger than allowed, or a segment lies outside its memory or table.
     """
     try:
         instance = WasmInstance(engine, limits.memory_bytes, wapc.exports)

@@ -1,9 +1,9 @@
-"""Makes a module that somebody else compiled one whose instances can be captured and restored.
+"""Rewrites a module that somebody else compiled so that its instances can be captured and restored.
 
-Its code stays as it is but for this: mutable globals are exported, so that the host can read and set them; the start
-function is called by the host, once and under its limits, not with each instance; and ``memory.grow`` becomes a call of
-a function that does the same and, where memory is refused, notes in a global how much was asked for, which nothing else
-tells.
+Three things change: mutable globals are exported, so that the host can read and set them; the host calls the start
+function, once and under its limits, instead of wasmtime for each instance; and ``memory.grow`` becomes a call of a
+function that does the same and, if memory is refused, notes in a global how much was asked for, which cannot be found
+out otherwise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from parallel_exec.sandbox._binary.code import growths
 from parallel_exec.sandbox._binary.format import (
+    FUNCTION_TYPE,
     SECTION_ORDER,
     BakeError,
     ExternalKind,
@@ -32,9 +33,8 @@ GLOBAL: Final = _OURS + "global:"
 START: Final = _OURS + "start"
 CALL: Final = "__guest_call"
 
-_FUNCTION_TYPE: Final = 0x60
-# Imports, exports and mutable globals, each. What wasmtime takes to find exports in a new instance grows with the
-# square of their number: 4 s for ten thousand.
+# The most imports, exports, and mutable globals. The time in which wasmtime finds exports in a new instance grows with
+# the square of their number: 4 s for ten thousand.
 _MOST: Final = 1000
 _SUPPORTED: Final = frozenset((0x7F, 0x7E, 0x7D, 0x7C))  # i32, i64, f32, f64
 
@@ -60,7 +60,7 @@ def prepare(module: bytes) -> bytes:
         module: a valid module.
 
     Raises:
-        BakeError: the module keeps state that no image holds, or is none that can be prepared; the text says why.
+        BakeError: the module keeps state that no image holds, or cannot be prepared; the text says why.
     """
     sections = {each.id: each for each in read_sections(module) if each.id is not SectionId.CUSTOM}
     types = _types(sections.get(SectionId.TYPE))
@@ -109,7 +109,7 @@ def _export(name: str, kind: ExternalKind, index: int) -> bytes:
 
 
 def _extended(section: Section | None, entries: Parts) -> Parts:
-    """A section's body with more entries."""
+    """Return a section's body with more entries."""
     if section is None:
         return [unsigned(len(entries)), *entries]
     reader = section.reader()
@@ -129,7 +129,7 @@ def _imported(section: Section | None, types: list[bool]) -> _Imported:
                 case ExternalKind.FUNCTION:
                     functions.append(reader.unsigned())
                     if not types[functions[-1]]:
-                        raise BakeError(f"its import {printable(name)} takes or returns what is no number")
+                        raise BakeError(f"its import {printable(name)} takes or returns something other than numbers")
                 case ExternalKind.GLOBAL:
                     globals_ += 1
                     reader.value_type()
@@ -147,7 +147,7 @@ def _bounded(reader: Reader, what: str) -> int:
 
 
 def _defined(section: Section | None) -> list[int]:
-    """The types' indexes of the module's own functions."""
+    """Return the types' indexes of the module's own functions."""
     if section is None:
         return []
     reader = section.reader()
@@ -173,11 +173,11 @@ def _check_exports(section: Section | None, functions: list[int], types: list[bo
             raise BakeError(f"it exports {printable(name)!r}, and names that begin with {_OURS!r} are this package's")
         kind, index = reader.byte(), reader.unsigned()
         if name == CALL and kind == ExternalKind.FUNCTION and not types[functions[index]]:
-            raise BakeError(f"its {CALL} takes or returns what is no number")
+            raise BakeError(f"its {CALL} takes or returns something other than numbers")
 
 
 def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
-    """The indexes of the mutable globals, and how many globals are defined."""
+    """Return the indexes of the mutable globals, and how many globals are defined."""
     if section is None:
         return [], 0
     reader = section.reader()
@@ -188,7 +188,7 @@ def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
         kind = reader.value_type()
         if reader.byte():
             if kind not in _SUPPORTED:
-                raise BakeError(f"its mutable global at offset {start} is no number, and could not be restored")
+                raise BakeError(f"its mutable global at offset {start} is not a number, and could not be restored")
             mutable.append(index)
             if len(mutable) > _MOST:
                 raise BakeError(f"it has more than {_MOST} mutable globals")
@@ -197,8 +197,8 @@ def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
 
 
 def _types(section: Section | None) -> list[bool]:
-    """Of each type of a function, whether it has numbers only. wasmtime's C interface ends the process when it is asked
-    for the type of a vector.
+    """Return, for each function type, whether it has numbers only. wasmtime's C interface ends the process when it is
+    asked for the type of a vector.
     """
     if section is None:
         return []
@@ -206,8 +206,8 @@ def _types(section: Section | None) -> list[bool]:
     types = []
     for _ in range(reader.unsigned()):
         start = reader.offset
-        if reader.byte() != _FUNCTION_TYPE:
-            raise BakeError(f"the type at offset {start} is none of a function")
+        if reader.byte() != FUNCTION_TYPE:
+            raise BakeError(f"the type at offset {start} is not a function's")
         values = [reader.value_type() for _list in ("parameters", "results") for _ in range(reader.unsigned())]
         types.append(_SUPPORTED.issuperset(values))
     return types
@@ -224,7 +224,7 @@ def _bodies(section: Section | None) -> Iterator[tuple[memoryview, int]]:
 
 
 def _rewritten(body: memoryview, growths: Iterable[tuple[int, int]], grow: int) -> Parts:
-    """A function's size and body, with calls in place of each ``memory.grow``."""
+    """Return a function's size and body, with a call in place of each ``memory.grow``."""
     call = b"\x10" + unsigned(grow)
     pieces: Parts = []
     start = 0

@@ -30,26 +30,26 @@ from parallel_exec.sandbox._wasm.wapc import Exited, Wapc
 if TYPE_CHECKING:
     from parallel_exec.sandbox._wasm.image import WasmImage
 
-# Memory larger than this is not put back but replaced by a new instance's: about 50 us for each MiB against 200.
+# Memory larger than this is not reset: a new instance takes about 50 us for each MiB, a reset 200.
 MOST_RESET = 4 << 20
 
 _KEPT_OPERATIONS = 64
 
 
 class _Payload(bytes):
-    """A binary document, which a chain's first function is given as it is."""
+    """A binary document, which goes to a chain's first function as it is."""
 
 
 class WasmRunner(Runner[WasmInstance]):
-    """`Runner` for modules that somebody else compiled. They look at no deadline of ours, so the machine code looks at
-    the epoch of an engine that is this runner's own.
+    """`Runner` for modules that somebody else compiled. They check no deadline of ours, so the machine code checks the
+    epoch of an engine that is this runner's own.
 
     Args:
         image: of the plugin.
         limits: on each job.
         on_console: receives console records.
         host: host functions by name.
-        engine: one with epochs that nobody else uses; by default a new one.
+        engine: an engine with epochs that nobody else uses; by default a new one.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class WasmRunner(Runner[WasmInstance]):
             raise error.at(function=function) from None
 
     def _json(self, value: Any) -> bytes:
-        """Return the result as JSON text, for who gave JSON."""
+        """Return the result as JSON text, for a document that was JSON."""
         try:
             text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
         except (orjson.JSONEncodeError, RecursionError) as error:
@@ -146,7 +146,7 @@ class WasmRunner(Runner[WasmInstance]):
         instance, wapc = self._instance, self._wapc
         assert instance is not None
         wapc.request(operation, payload)
-        self._intact = False  # until it returns: nobody knows what state a call that is torn off leaves
+        self._intact = False  # until it returns: a call that is cut short leaves an unknown state
         try:
             with wapc.host.callbacks:
                 succeeded = self._call(len(operation), len(payload))
@@ -181,7 +181,7 @@ class WasmRunner(Runner[WasmInstance]):
         for put in self._setters:
             put()
         call = instance.function(CALL)
-        assert call is not None  # `Wapc` has looked
+        assert call is not None  # `Wapc` has checked
         self._call = raw.bind_numbers(instance.store, call)
         self._deadline = self._wapc.deadline = Deadline(instance, self.limits)
         self._instance = instance
@@ -191,8 +191,8 @@ class WasmRunner(Runner[WasmInstance]):
         """Make the sandbox ready for the next job, and hand out the console's records."""
         self.reached = size = instance.size()
         self.fuel_used = self._deadline.fuel_used
-        self._wapc.request(b"", b"")  # documents and results may be large, and need not wait here for the next job
-        # Memory does not shrink, and how much of it there is can be seen.
+        self._wapc.request(b"", b"")  # documents and results may be large: do not keep them until the next job
+        # Memory does not shrink, and the next job could see its size.
         if not self._intact or size != self._image.memory_size or size > MOST_RESET:
             self.drop()
         else:
@@ -206,7 +206,7 @@ class WasmRunner(Runner[WasmInstance]):
 
 
 def _document(content: Encoded, kind: int) -> Any:
-    """Return a document's value; of a binary one a `_Payload`."""
+    """Return a document's value; for a binary document, a `_Payload`."""
     if kind == arrays.JSON:
         try:
             return orjson.loads(content)
