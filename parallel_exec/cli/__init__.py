@@ -1,1 +1,4 @@
-"""The command ``pexec``: one file per command, each thin over the library."""
+"""The command ``pexec``: one file per command, each thin over the library.
+
+A program, not part of the public API.
+"""

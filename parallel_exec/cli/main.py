@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+import parallel_exec as px
 from parallel_exec.cli.failures import BROKEN_PIPE, FAILURE, INTERRUPTED, Debug, one_line, quiet_stdout, report, say
 from parallel_exec.cli.interrupt import Terminated, install
 from parallel_exec.cli.options import DebugOption
@@ -56,9 +57,7 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
 
 def _show_version(value: bool) -> None:
     if value:
-        from parallel_exec.measure.machine import package_version
-
-        typer.echo(f"pexec {package_version()}")
+        typer.echo(f"pexec {px.__version__}")
         raise typer.Exit
 
 

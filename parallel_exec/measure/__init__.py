@@ -1,1 +1,4 @@
-"""Running, statistics and reports of ``pexec bench`` and ``pexec profile``."""
+"""Running, statistics and reports of ``pexec bench`` and ``pexec profile``.
+
+A program, not part of the public API.
+"""

@@ -7,6 +7,8 @@ import platform
 from importlib import metadata
 from typing import Any
 
+import parallel_exec as px
+
 _PACKAGES = ("wasmtime", "orjson", "ormsgpack", "quickjs-ng", "mini-racer", "coincurve", "pywasm3")
 
 
@@ -25,7 +27,7 @@ def describe_machine() -> dict[str, Any]:
 def describe_versions() -> dict[str, str | None]:
     """Return the versions of what takes part; None for what is not installed."""
     versions: dict[str, str | None] = {
-        "parallel_exec": package_version(),
+        "parallel_exec": px.__version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
     for package in _PACKAGES:
@@ -34,14 +36,6 @@ def describe_versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             versions[package] = None
     return versions
-
-
-def package_version() -> str:
-    """Return this package's version, or what says that it runs from a folder that was never installed."""
-    try:
-        return metadata.version("parallel_exec")
-    except metadata.PackageNotFoundError:
-        return "0+not.installed"
 
 
 def available_cpus() -> int:

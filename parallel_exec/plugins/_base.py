@@ -68,7 +68,7 @@ class AnyPlugin(ABC):
         Raises:
             PexecError: as `capture`.
         """
-        return _images.get(self, Limits.tightest(limits, self.limits))
+        return kept_images.get(self, Limits.tightest(limits, self.limits))
 
     def function(
         self, name: str, *, input: Input | None = None, output: Output = "value", limits: Limits | None = None
@@ -140,34 +140,36 @@ class PluginFunction:
 
     def __call__(self, document: Any) -> Any:
         """Run the function on a document in this thread's sandbox and return its result (see `Sandbox.call`)."""
-        return _sandboxes.get(self.plugin, self.bounds).call(self.name, document, input=self.input, output=self.output)
+        return thread_sandboxes.get(self.plugin, self.bounds).call(
+            self.name, document, input=self.input, output=self.output
+        )
 
 
-class _Images:
+class KeptImages:
     """The images captured in this process, the most recently used last."""
 
     def __init__(self) -> None:
-        self._images: OrderedDict[tuple[AnyPlugin, int | None, float | None], Image] = OrderedDict()
+        self.images: OrderedDict[tuple[AnyPlugin, int | None, float | None], Image] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, plugin: AnyPlugin, limits: Limits) -> Image:
         key = plugin, limits.seed, limits.time
         with self._lock:
-            image = self._images.get(key)
+            image = self.images.get(key)
             if image is not None:
-                self._images.move_to_end(key)
+                self.images.move_to_end(key)
                 return image
         image = plugin.capture(limits)
         with self._lock:
-            self._images[key] = image
-            sizes = [sum(len(content) for _address, content in each.runs) for each in self._images.values()]
+            self.images[key] = image
+            sizes = [sum(len(content) for _address, content in each.runs) for each in self.images.values()]
             while len(sizes) > _KEPT_IMAGES or (len(sizes) > 1 and sum(sizes) > _KEPT_BYTES):
-                self._images.popitem(last=False)
+                self.images.popitem(last=False)
                 del sizes[0]
         return image
 
 
-class _ThreadSandboxes(threading.local):
+class ThreadSandboxes(threading.local):
     """This thread's sandboxes, the most recently used last."""
 
     def __init__(self) -> None:
@@ -185,5 +187,5 @@ class _ThreadSandboxes(threading.local):
         return sandbox
 
 
-_images = _Images()
-_sandboxes = _ThreadSandboxes()
+kept_images = KeptImages()
+thread_sandboxes = ThreadSandboxes()

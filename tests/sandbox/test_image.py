@@ -152,7 +152,7 @@ def test_over_mapped_memory(content: bytes, tmp_path: Path) -> None:
     assert answer(image) == ANSWER
 
 
-def assert_refused(content: bytes, message: str = "memory image") -> None:
+def assert_refused(content: bytes | bytearray, message: str = "memory image") -> None:
     with pytest.raises(px.PluginError, match=message):
         px.MemoryImage.from_bytes(content)
 

@@ -32,7 +32,7 @@ def engine() -> wasmtime.Engine:
 
 
 @pytest.fixture
-def instance(engine: wasmtime.Engine) -> tuple[wasmtime.Store, wasmtime.InstanceExports]:
+def instance(engine: wasmtime.Engine) -> tuple[wasmtime.Store, Any]:
     store = wasmtime.Store(engine)
     return store, wasmtime.Instance(store, wasmtime.Module(engine, MODULE), []).exports(store)
 
@@ -56,7 +56,7 @@ TRAPS = {
 
 @pytest.mark.parametrize(("export", "message", "overflow"), [(name, *trap) for name, trap in TRAPS.items()])
 @pytest.mark.parametrize("bind", PATHS.values(), ids=PATHS)
-def test_traps(instance: tuple[wasmtime.Store, Any], bind: Any, export: str, message: str, overflow: bool) -> None:
+def test_traps(instance: tuple[wasmtime.Store, Any], bind: Any, export: str, message: str, *, overflow: bool) -> None:
     store, exports = instance
     call, count = bind(store, exports[export]), bind(store, exports["count"])
     for turn in range(20):

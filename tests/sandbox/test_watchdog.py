@@ -122,7 +122,7 @@ def test_a_closed_sandbox_refuses() -> None:
 def test_closing_while_armed_by_an_exception() -> None:
     with pytest.raises(px.JobTimeout), px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.1)) as sandbox:
         sandbox.call("spin", -1)
-    assert slot_of(sandbox) not in Watchdog.shared()._slots
+    assert slot_of(sandbox) not in Watchdog.shared().slots
 
 
 def test_a_forgotten_sandbox_gives_its_memory_back() -> None:
@@ -134,7 +134,7 @@ def test_a_forgotten_sandbox_gives_its_memory_back() -> None:
     del instance
     del sandbox
     assert store() is None
-    assert slot not in Watchdog.shared()._slots
+    assert slot not in Watchdog.shared().slots
 
 
 def test_a_finalizer_waits_for_nobody() -> None:
@@ -147,7 +147,7 @@ def test_a_finalizer_waits_for_nobody() -> None:
         sandbox.close()
         done.set()
 
-    with watchdog._lock, watchdog._shared_lock:
+    with watchdog._lock, watchdog._shared_lock:  # noqa: SLF001 - all of its locks
         threading.Thread(target=close, daemon=True).start()
         assert done.wait(60)
         assert Watchdog.shared() is watchdog
@@ -166,10 +166,10 @@ def test_slots_may_change_while_the_watchdog_looks() -> None:
     for job in range(50):
         slots.append(watchdog.register(stop))
         slots[-1].job, slots[-1].due = job, 0.0
-    watchdog._stop_overdue()
+    watchdog.stop_overdue()
     assert sorted(stopped) == list(range(50))
     stopped.clear()
-    watchdog._stop_overdue()
+    watchdog.stop_overdue()
     assert stopped == []
 
 

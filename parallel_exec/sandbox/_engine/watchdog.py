@@ -54,13 +54,17 @@ def _nothing(_job: int) -> None:
 
 
 class Watchdog:
-    """The thread and the slots it watches. `Watchdog.shared()` is this process's."""
+    """The thread and the slots it watches. `Watchdog.shared()` is this process's.
+
+    Attributes:
+        slots: those that are registered.
+    """
 
     _shared: Watchdog | None = None
     _shared_lock = threading.Lock()
 
     def __init__(self) -> None:
-        self._slots: set[Slot] = set()
+        self.slots: set[Slot] = set()
         self.forget_thread()
 
     def forget_thread(self) -> None:
@@ -92,14 +96,14 @@ class Watchdog:
         A call may still be under way when `unregister` returns: `stop` must refer to the memory that it writes to.
         """
         slot = Slot(stop)
-        self._slots.add(slot)
+        self.slots.add(slot)
         return slot
 
     def unregister(self, slot: Slot) -> None:
         """Forget a slot and its `stop`, and with it the memory that it refers to. Never waits."""
         slot.due = math.inf
         slot.stop = _nothing
-        self._slots.discard(slot)
+        self.slots.discard(slot)
 
     def arm(self, slot: Slot, job: int, seconds: float) -> None:
         """Say that the slot's job number `job` is due in so many seconds. `disarm` is ``slot.due = math.inf``."""
@@ -121,14 +125,14 @@ class Watchdog:
         while True:
             self._event.clear()
             self._wake = math.inf
-            self._wake = wake = self._stop_overdue()
+            self._wake = wake = self.stop_overdue()
             self._event.wait(None if wake == math.inf else max(0.0, wake - time.monotonic()))
 
-    def _stop_overdue(self) -> float:
+    def stop_overdue(self) -> float:
         """Tell overdue jobs to stop; return when to look again. No reference to a sandbox's memory is kept."""
         now = time.monotonic()
         wake = math.inf
-        for slot in self._slots.copy():
+        for slot in self.slots.copy():
             job, due = slot.job, slot.due
             if due <= now and (left := slot.left()) > 0.0:
                 wake = min(wake, now + max(left, 0.001))
