@@ -19,12 +19,8 @@ def options(value: DataclassInstance) -> list[str]:
     return [
         f"{field.name}={getattr(value, field.name)!r}"
         for field in fields(value)
-        if field.repr and _has_default(field) and getattr(value, field.name) != _default(field)
+        if field.repr and _default(field) not in (MISSING, getattr(value, field.name))
     ]
-
-
-def _has_default(field: Field[Any]) -> bool:
-    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def _default(field: Field[Any]) -> Any:

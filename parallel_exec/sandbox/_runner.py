@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar
 
 from parallel_exec._codec.arrays import Encoded
 from parallel_exec._codec.documents import Input
 from parallel_exec.errors import PexecError
-from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox._console import OnConsole
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.memory import LinearMemory
 from parallel_exec.sandbox._image_file import Runs
@@ -31,18 +29,6 @@ class Image(ABC):
     plugin_name: str
     runs: Runs
     input: ClassVar[Input]
-
-    @abstractmethod
-    def runner(
-        self, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None
-    ) -> Runner[LinearMemory]:
-        """Return what runs the plugin's jobs in this thread.
-
-        Args:
-            limits: on each job.
-            on_console: receives the console's records, after the job that wrote them.
-            host: host functions by name.
-        """
 
     @abstractmethod
     def to_bytes(self) -> bytes:

@@ -14,10 +14,13 @@ from parallel_exec.errors import InvalidDocument, PexecError
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox._console import OnConsole, log_record
+from parallel_exec.sandbox._engine.memory import LinearMemory
 from parallel_exec.sandbox._image_file import magic_of
 from parallel_exec.sandbox._js.image import MemoryImage
-from parallel_exec.sandbox._runner import Image
+from parallel_exec.sandbox._js.runner import JavaScriptRunner
+from parallel_exec.sandbox._runner import Image, Runner
 from parallel_exec.sandbox._wasm.image import WASM_IMAGE_MAGIC, WasmImage
+from parallel_exec.sandbox._wasm.runner import WasmRunner
 
 
 class Runnable(Protocol):
@@ -105,7 +108,7 @@ class Sandbox:
             image, host = plugin.image(limits=self.limits), plugin.host
         self._name = image.plugin_name
         self._input = image.input
-        self._runner = image.runner(self.limits, on_console or log_record, host)
+        self._runner = _runner_of(image, self.limits, on_console or log_record, host)
 
     def call(self, function: str, document: Any, *, input: Input | None = None, output: Output = "value") -> Any:
         """Call the plugin's function on a document and return the result.
@@ -214,3 +217,13 @@ class Sandbox:
                 f"a document of {length} bytes exceeds Limits.document_bytes={self.limits.document_bytes}"
             )
         return runner.run(function, content, kind, stopped)
+
+
+def _runner_of(
+    image: Image, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None
+) -> Runner[LinearMemory]:
+    if isinstance(image, MemoryImage):
+        return JavaScriptRunner(image, limits, on_console, host)
+    if isinstance(image, WasmImage):
+        return WasmRunner(image, limits, on_console, host)
+    raise TypeError(f"a sandbox runs no images of the type {type(image).__name__}")

@@ -350,7 +350,7 @@ def test_imports_are_refused() -> None:
 def test_common_js_is_told_what_to_do_instead(source: str) -> None:
     with pytest.raises((px.PluginError, px.JSError)) as caught:
         px.Plugin(source).function("f")(0)
-    assert "a plugin is no CommonJS module" in str(caught.value)
+    assert "a plugin is not a CommonJS module" in str(caught.value)
     assert "bundled into it" in str(caught.value)
     if isinstance(caught.value, px.JSError):
         assert caught.value.message == "require is not defined"

@@ -393,7 +393,7 @@ MEMORY = '(memory (export "memory") 1)'
     ("wasm", "message"),
     [
         (b"", "not a WebAssembly module"),
-        (b"const f = 1", "not a WebAssembly module: it begins with 'const f = 1'; JavaScript is for Plugin"),
+        (b"const f = 1", "not a WebAssembly module: it begins with 'const f = 1'; Plugin.from_file reads JavaScript"),
         (WASM[:-7], "not a WebAssembly module"),
         (b"\0asm\x0d\0\1\0", "not a WebAssembly module"),
         (module(""), "must have one memory"),

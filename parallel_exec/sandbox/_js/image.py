@@ -11,24 +11,21 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from parallel_exec._codec.documents import Input
 from parallel_exec.errors import PexecError, PluginError
-from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox import _image_file as image_file
 from parallel_exec.sandbox._binary.format import WASM_PAGE
-from parallel_exec.sandbox._console import OnConsole
 from parallel_exec.sandbox._engine.engine import Engine
 from parallel_exec.sandbox._engine.memory import MOST_MEMORY
 from parallel_exec.sandbox._image_file import Runs
 from parallel_exec.sandbox._js.driver import Driver, SourceKind
 from parallel_exec.sandbox._js.instance import JavaScriptInstance
-from parallel_exec.sandbox._js.runner import JavaScriptRunner
 from parallel_exec.sandbox._reset import UNUSED_STACK, Plan
 from parallel_exec.sandbox._runner import Image
 
@@ -119,11 +116,6 @@ class MemoryImage(Image):
             input_ptr=snapshot.input_ptr,
             runs=snapshot.runs,
         )
-
-    def runner(
-        self, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None
-    ) -> JavaScriptRunner:
-        return JavaScriptRunner(self, limits, on_console, host)
 
     def fill(self, instance: JavaScriptInstance) -> None:
         """Make a new instance, whose memory above its own data is zero, this image's."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from parallel_exec._codec import arrays
 from parallel_exec._codec.arrays import Encoded
@@ -18,14 +17,12 @@ from parallel_exec.sandbox._engine.engine import Engine
 from parallel_exec.sandbox._engine.memory import MemoryRefused
 from parallel_exec.sandbox._engine.raw import Trapped
 from parallel_exec.sandbox._js.host_calls import JavaScriptHostCalls
+from parallel_exec.sandbox._js.image import MemoryImage
 from parallel_exec.sandbox._js.instance import JavaScriptInstance, JobWriter
 from parallel_exec.sandbox._js.mailbox import Reply, Status
 from parallel_exec.sandbox._js.outcome import console_records, job_error, trap_error
 from parallel_exec.sandbox._outcome import out_of_memory
 from parallel_exec.sandbox._runner import Runner
-
-if TYPE_CHECKING:
-    from parallel_exec.sandbox._js.image import MemoryImage
 
 # An instance whose memory has grown by more than this beyond the image's is dropped, not kept for the next job.
 KEEP_MEMORY = 64 << 20

@@ -7,7 +7,7 @@ the module's data segments make, which have to be written into a new instance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,10 +16,9 @@ import wasmtime
 
 from parallel_exec._codec.documents import Input
 from parallel_exec.errors import PluginError, WasmError
-from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox import _image_file as image_file
-from parallel_exec.sandbox._console import OnConsole, log_record
+from parallel_exec.sandbox._console import log_record
 from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
@@ -29,7 +28,6 @@ from parallel_exec.sandbox._runner import Image
 from parallel_exec.sandbox._wasm.compile import compile_module
 from parallel_exec.sandbox._wasm.instance import WasmInstance, open_instance, trap_error
 from parallel_exec.sandbox._wasm.prepare import START
-from parallel_exec.sandbox._wasm.runner import WasmRunner
 from parallel_exec.sandbox._wasm.wapc import Exited, Wapc
 
 WASM_IMAGE_MAGIC = b"PEXECWSM"
@@ -102,9 +100,6 @@ class WasmImage(Image):
             runs=image_file.changed(memory) or ((0, memoryview(memory)[:RUN_PAGE]),),
             changes=image_file.changed(memory, fresh),
         )
-
-    def runner(self, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None) -> WasmRunner:
-        return WasmRunner(self, limits, on_console, host)
 
     def to_bytes(self) -> bytes:
         header = {

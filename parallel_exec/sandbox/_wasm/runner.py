@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import wasmtime
@@ -23,12 +23,10 @@ from parallel_exec.sandbox._engine.memory import MemoryRefused
 from parallel_exec.sandbox._outcome import out_of_memory, output_too_large
 from parallel_exec.sandbox._runner import Runner
 from parallel_exec.sandbox._wasm.chain import run_chain
+from parallel_exec.sandbox._wasm.image import WasmImage
 from parallel_exec.sandbox._wasm.instance import WasmInstance, open_instance, trap_error
 from parallel_exec.sandbox._wasm.prepare import CALL
 from parallel_exec.sandbox._wasm.wapc import Exited, Wapc
-
-if TYPE_CHECKING:
-    from parallel_exec.sandbox._wasm.image import WasmImage
 
 # Memory larger than this is not reset: a new instance takes about 50 us for each MiB, a reset 200.
 MOST_RESET = 4 << 20
