@@ -5,16 +5,19 @@ This process keeps the images of the plugins that it used last, and each thread 
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 from parallel_exec._codec.documents import Input, Output
 from parallel_exec._reprs import options
+from parallel_exec.errors import PluginError
 from parallel_exec.host import HostFunction, HostFunctions
 from parallel_exec.limits import Limits, check_limits
 from parallel_exec.sandbox import Image, Sandbox
@@ -83,6 +86,13 @@ class AnyPlugin(ABC):
             limits: bounds on the calls through this handle, in addition to all others.
         """
         return PluginFunction(self, name, input or self.inputs[0], output, limits)
+
+    @staticmethod
+    def _read(path: str | os.PathLike[str]) -> bytes:
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise PluginError(f"cannot read the plugin: {error.strerror}").at(plugin=os.fspath(path)) from None
 
     def __repr__(self) -> str:
         return f"<{', '.join([f'{type(self).__name__} {self.name!r}', *options(self)])}>"  # type: ignore[arg-type]

@@ -84,11 +84,7 @@ class Plugin(AnyPlugin):
         Raises:
             PluginError: the file cannot be read, is a WebAssembly module, or is not UTF-8.
         """
-        file = Path(path)
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise PluginError(f"cannot read the plugin: {error.strerror}").at(plugin=os.fspath(path)) from None
+        file, content = Path(path), cls._read(path)
         if content.startswith(WASM_MAGIC):
             raise PluginError(
                 "the plugin is a WebAssembly module, not JavaScript; WasmPlugin.from_file reads those"

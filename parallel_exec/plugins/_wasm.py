@@ -91,12 +91,7 @@ class WasmPlugin(AnyPlugin):
         Raises:
             PluginError: the file cannot be read.
         """
-        file = Path(path)
-        try:
-            wasm = file.read_bytes()
-        except OSError as error:
-            raise PluginError(f"cannot read the plugin: {error.strerror}").at(plugin=os.fspath(path)) from None
-        return cls(wasm, name or file.name, abi=abi, host=host or {}, domain=domain, limits=limits)
+        return cls(cls._read(path), name or Path(path).name, abi=abi, host=host or {}, domain=domain, limits=limits)
 
     @cached_property
     def digest(self) -> str:

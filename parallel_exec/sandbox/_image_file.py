@@ -31,11 +31,6 @@ def dump(magic: bytes, header: dict[str, Any], parts: Iterable[bytes | memoryvie
     return _HEAD.pack(magic, FORMAT_VERSION, len(text), hashlib.sha256(body).digest()) + body
 
 
-def magic_of(buffer: Any) -> bytes:
-    """Return the magic with which a file begins."""
-    return bytes(memoryview(buffer).cast("B")[:8])
-
-
 def load(magic: bytes, buffer: Any) -> tuple[object, memoryview]:
     """Return header and content of an image's file.
 

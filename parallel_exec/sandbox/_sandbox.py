@@ -15,7 +15,6 @@ from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox._console import OnConsole, log_record
 from parallel_exec.sandbox._engine.memory import LinearMemory
-from parallel_exec.sandbox._image_file import magic_of
 from parallel_exec.sandbox._js.image import MemoryImage
 from parallel_exec.sandbox._js.runner import JavaScriptRunner
 from parallel_exec.sandbox._runner import Image, Runner
@@ -58,7 +57,8 @@ def load_image(buffer: Any) -> Image:
     Raises:
         PluginError: it is not an image, has another format version or engine build, is damaged or cut short.
     """
-    return (WasmImage if magic_of(buffer) == WASM_IMAGE_MAGIC else MemoryImage).from_bytes(buffer)
+    is_wasm = memoryview(buffer).cast("B")[: len(WASM_IMAGE_MAGIC)] == WASM_IMAGE_MAGIC
+    return (WasmImage if is_wasm else MemoryImage).from_bytes(buffer)
 
 
 class Sandbox:

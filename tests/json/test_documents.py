@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import parallel_exec as px
-from tests.json import json_texts as texts
-from tests.json.json_judge import fault, python_accepts
-from tests.json.json_settings import examples
+from tests.json import texts
+from tests.json.judge import fault, python_accepts
+from tests.json.oracle import examples
 
 
 def offset_of(oracle: px.Sandbox, document: bytes) -> int | None:

@@ -12,7 +12,7 @@ import pytest
 import parallel_exec as px
 from parallel_exec.sandbox._js.instance import JavaScriptInstance
 from parallel_exec.sandbox._js.runner import JavaScriptRunner
-from tests.json.json_oracle import ORACLE
+from tests.json.oracle import ORACLE
 from tests.sandbox.inside import instance_of, javascript_runner_of
 
 MIB = 1 << 20

@@ -15,6 +15,7 @@ are not exported, or by `data.drop` and `elem.drop` is not; C code linked by was
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
@@ -26,10 +27,10 @@ from parallel_exec.sandbox._binary.format import (
     Buffer,
     ExternalKind,
     Parts,
-    Reader,
     Section,
     SectionId,
     i32_expression,
+    read_imports,
     read_sections,
     section_header,
     unsigned,
@@ -80,7 +81,7 @@ def bake(module: Buffer, image: BakeSource) -> bytes:
         section.id: section for section in sections if section.id is not SectionId.CUSTOM
     }
     _check_counts(bodies)
-    imported = _count_imports(bodies.get(SectionId.IMPORT))
+    imported = Counter(each.kind for each in read_imports(bodies.get(SectionId.IMPORT)))
     memory = _memory(bodies.get(SectionId.MEMORY), imported[ExternalKind.MEMORY], image.memory_size)
     exported, exports = _exports(bodies.get(SectionId.EXPORT))
     values = _global_values(image.globals, exported, imported[ExternalKind.GLOBAL])
@@ -127,41 +128,6 @@ def _check_counts(bodies: Mapping[SectionId, Section]) -> None:
         raise BakeError(f"module announces {announced} data segments, but has {there}")
 
 
-def _count_imports(section: Section | None) -> dict[ExternalKind, int]:
-    counts = dict.fromkeys(ExternalKind, 0)
-    if section is None:
-        return counts
-    reader = section.reader()
-    for _ in range(reader.unsigned()):
-        reader.name()
-        reader.name()
-        kind = _external_kind(reader)
-        counts[kind] += 1
-        if kind is ExternalKind.FUNCTION:
-            reader.unsigned()
-        elif kind is ExternalKind.TABLE:
-            reader.value_type()
-            reader.limits()
-        elif kind is ExternalKind.MEMORY:
-            reader.limits()
-        elif kind is ExternalKind.GLOBAL:
-            reader.value_type()
-            reader.byte()
-        else:
-            reader.byte()
-            reader.unsigned()
-    reader.finish("the import section")
-    return counts
-
-
-def _external_kind(reader: Reader) -> ExternalKind:
-    start, number = reader.offset, reader.byte()
-    try:
-        return ExternalKind(number)
-    except ValueError:
-        raise BakeError(f"unknown kind {number} of import or export at offset {start}") from None
-
-
 def _memory(section: Section | None, imported: int, size: int) -> bytes:
     """Return the body of a memory section whose memory has the image's size from the start."""
     if imported:
@@ -200,7 +166,7 @@ def _exports(section: Section | None) -> tuple[dict[str, tuple[ExternalKind, int
     reader = section.reader()
     for _ in range(reader.unsigned()):
         start = reader.position
-        name, kind, index = reader.name(), _external_kind(reader), reader.unsigned()
+        name, kind, index = reader.name(), reader.external_kind(), reader.unsigned()
         exported[name] = kind, index
         if name != "_initialize" or kind is not ExternalKind.FUNCTION:
             kept.append(reader.since(start))

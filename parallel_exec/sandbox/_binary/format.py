@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 WASM_MAGIC: Final = b"\0asm"
 CORE_VERSION: Final = b"\x01\0\0\0"
@@ -214,6 +214,14 @@ class Reader:
             raise BakeError(f"unknown value type 0x{kind:02x} at offset {start}")
         return kind
 
+    def external_kind(self) -> ExternalKind:
+        """Read what an import or an export is."""
+        start, number = self.offset, self.byte()
+        try:
+            return ExternalKind(number)
+        except ValueError:
+            raise BakeError(f"unknown kind {number} of import or export at offset {start}") from None
+
     def limits(self) -> tuple[int, int, int | None]:
         """Flags, minimum and maximum of a table or a memory."""
         flags = self.byte()
@@ -292,3 +300,39 @@ def read_sections(module: Buffer) -> list[Section]:
 def section_header(kind: SectionId, size: int) -> bytes:
     """Return what goes before a section's body of that many bytes."""
     return bytes((kind,)) + unsigned(size)
+
+
+class Import(NamedTuple):
+    """One import: its module and name, its kind, and of a function the index of its type, else 0."""
+
+    module: str
+    name: str
+    kind: ExternalKind
+    type: int
+
+
+def read_imports(section: Section | None) -> list[Import]:
+    """Return the imports of a module, of which there are none without the section."""
+    if section is None:
+        return []
+    imports: list[Import] = []
+    reader = section.reader()
+    for _ in range(reader.unsigned()):
+        module, name, kind, index = reader.name(), reader.name(), reader.external_kind(), 0
+        match kind:
+            case ExternalKind.FUNCTION:
+                index = reader.unsigned()
+            case ExternalKind.TABLE:
+                reader.value_type()
+                reader.limits()
+            case ExternalKind.MEMORY:
+                reader.limits()
+            case ExternalKind.GLOBAL:
+                reader.value_type()
+                reader.byte()
+            case ExternalKind.TAG:
+                reader.byte()
+                reader.unsigned()
+        imports.append(Import(module, name, kind, index))
+    reader.finish("the import section")
+    return imports

@@ -143,17 +143,34 @@ class MemoryImage(Image):
         Raises:
             PluginError: it is not an image, has another format version or engine build, is damaged or cut short.
         """
-        found, content = image_file.load(IMAGE_MAGIC, buffer)
-        header = _check_header(found)
-        if header["build_id"] != Engine.shared().build_id:
+        header, content = image_file.load(IMAGE_MAGIC, buffer)
+        match header:
+            case {
+                "build_id": str(build_id),
+                "plugin_name": str(name),
+                "memory_size": int(size),
+                "globals": dict(values),
+                "input_ptr": int(input_ptr),
+                "runs": list(lengths),
+                **others,
+            } if not others:
+                pass
+            case _:
+                raise PluginError("the memory image's header is not one that this release writes")
+        if build_id != Engine.shared().build_id:
             raise PluginError("the memory image belongs to another build of the engine; capture it again")
-        size = header["memory_size"]
-        runs = image_file.cut(header.pop("runs"), content, size)
+        if values.keys() != Engine.shared().mutable_globals:
+            raise PluginError("the memory image has other globals than the engine")
+        if not all(isinstance(value, int) and -(1 << 31) <= value < 1 << 31 for value in values.values()):
+            raise PluginError("the memory image has a global that is not an integer of 32 bits")
+        runs = image_file.cut(lengths, content, size)
         if size % WASM_PAGE or size > MOST_MEMORY or not runs:
             raise PluginError(f"the memory image's runs do not fit its memory of {size} bytes")
-        if not 0 <= header["input_ptr"] <= size:
-            raise PluginError(f"the memory image's input would go to {header['input_ptr']}, outside its memory")
-        return cls(runs=runs, **header)
+        if not 0 <= input_ptr <= size:
+            raise PluginError(f"the memory image's input would go to {input_ptr}, outside its memory")
+        return cls(
+            plugin_name=name, build_id=build_id, memory_size=size, globals=values, input_ptr=input_ptr, runs=runs
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image to a file, whole or not at all.
@@ -189,22 +206,6 @@ class MemoryImage(Image):
             return cls.from_bytes(content)
         except PluginError as error:
             raise error.at(plugin=os.fspath(path)) from None
-
-
-_HEADER = {"build_id": str, "plugin_name": str, "memory_size": int, "globals": dict, "input_ptr": int, "runs": list}
-
-
-def _check_header(header: object) -> dict[str, Any]:
-    if not isinstance(header, dict) or header.keys() != _HEADER.keys():
-        raise PluginError("the memory image's header is not one that this release writes")
-    for name, kind in _HEADER.items():
-        if not isinstance(header[name], kind):
-            raise PluginError(f"the memory image's {name} is not of type {kind.__name__}")
-    if header["globals"].keys() != Engine.shared().mutable_globals:
-        raise PluginError("the memory image has other globals than the engine")
-    if not all(isinstance(value, int) and -(1 << 31) <= value < 1 << 31 for value in header["globals"].values()):
-        raise PluginError("the memory image has a global that is not an integer of 32 bits")
-    return header
 
 
 def _warm_up(driver: Driver, function: str | None, sample: bytes, index: int) -> None:

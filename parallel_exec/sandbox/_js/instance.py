@@ -15,9 +15,12 @@ from parallel_exec.sandbox._engine.memory import Exports, LinearMemory, MemoryRe
 from parallel_exec.sandbox._js.mailbox import (
     DEADLINE_OFFSET,
     INPUT_PADDING,
-    JobRequest,
+    PER_JOB,
+    PER_JOB_SEED,
+    SEED_OFFSET,
     Reply,
     pack_deadline,
+    pack_request,
     unpack_reply,
 )
 from parallel_exec.sandbox._outcome import out_of_memory
@@ -103,7 +106,7 @@ class JobWriter:
     def __init__(self, limits: Limits) -> None:
         self.job = 0
         self._limits = limits
-        self._requests: dict[str, JobRequest] = {}
+        self._requests: dict[str, bytearray] = {}
 
     def write(
         self, instance: JavaScriptInstance, name: str, content: Encoded, kind: int, seed: int, address: int
@@ -127,20 +130,23 @@ class JobWriter:
         self.job = job = self.job % 0xFFFFFFFF + 1
         clock = time.time() if limits.time is None else limits.time
         length = len(content)
-        filled = request.fill(job, length, kind, seed, clock * 1000.0)
+        PER_JOB.pack_into(request, 0, job, length)
+        PER_JOB_SEED.pack_into(request, SEED_OFFSET, kind, seed, clock * 1000.0)
         end = address + length + INPUT_PADDING
         try:
             instance.grow_to(end)
         except MemoryRefused as refused:
             raise out_of_memory(limits, refused.wanted) from None
         view, mailbox = instance.view, instance.mailbox
-        view[mailbox : mailbox + len(filled)] = filled
+        view[mailbox : mailbox + len(request)] = request
         view[address : address + length] = content
         return end
 
-    def _request(self, name: str) -> JobRequest:
+    def _request(self, name: str) -> bytearray:
         limits = self._limits
-        request = JobRequest(name, memory=limits.memory_bytes, output=limits.output_bytes, console=limits.console_bytes)
+        request = pack_request(
+            name, memory=limits.memory_bytes, output=limits.output_bytes, console=limits.console_bytes
+        )
         if len(self._requests) >= _KEPT_REQUESTS:
             self._requests.clear()
         self._requests[name] = request

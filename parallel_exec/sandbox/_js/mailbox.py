@@ -16,13 +16,12 @@ _REQUEST = struct.Struct(f"<6I Q d I {NAME_SIZE}s")
 _DEADLINE = struct.Struct("<I")
 _REPLY = struct.Struct("<15I")
 
-REQUEST_SIZE = _REQUEST.size
-DEADLINE_OFFSET = REQUEST_SIZE + 4  # a reserved field keeps what follows aligned
+DEADLINE_OFFSET = _REQUEST.size + 4  # a reserved field keeps what follows aligned
 REPLY_OFFSET = DEADLINE_OFFSET + _DEADLINE.size
 MAILBOX_SIZE = REPLY_OFFSET + _REPLY.size
-_PER_JOB = struct.Struct("<2I")  # job and input_len lead the request
-_PER_JOB_SEED = struct.Struct("<IQd")  # kind, seed, time_ms
-_SEED_OFFSET = 20
+PER_JOB = struct.Struct("<2I")  # job and input_len lead the request
+PER_JOB_SEED = struct.Struct("<IQd")  # kind, seed, time_ms
+SEED_OFFSET = 20
 
 
 class Status(IntEnum):
@@ -66,8 +65,8 @@ class Reply(NamedTuple):
     item: int
 
 
-class JobRequest:
-    """The request part of the mailbox for one function: packed once; only what differs from job to job is written anew.
+def pack_request(name: str, *, memory: int, output: int, console: int) -> bytearray:
+    """Return the request for a function; `PER_JOB` and `PER_JOB_SEED` write what differs from job to job.
 
     Args:
         name: of the function, or of the file that a plugin is loaded from.
@@ -78,22 +77,10 @@ class JobRequest:
     Raises:
         PluginError: the name is too long.
     """
-
-    __slots__ = ("buffer",)
-
-    def __init__(self, name: str, *, memory: int, output: int, console: int) -> None:
-        encoded = name.encode("utf-8", "surrogatepass")
-        if len(encoded) > NAME_SIZE:
-            raise PluginError(f"a name of {len(encoded)} bytes is too long; {NAME_SIZE} is the most: {name[:60]!r}...")
-        self.buffer = bytearray(REQUEST_SIZE)
-        _REQUEST.pack_into(self.buffer, 0, 0, 0, memory, output, console, 0, 0, 0.0, len(encoded), encoded)
-
-    def fill(self, job: int, input_len: int, kind: int, seed: int, time_ms: float) -> bytearray:
-        """Return the request's bytes for one job."""
-        buffer = self.buffer
-        _PER_JOB.pack_into(buffer, 0, job, input_len)
-        _PER_JOB_SEED.pack_into(buffer, _SEED_OFFSET, kind, seed, time_ms)
-        return buffer
+    encoded = name.encode("utf-8", "surrogatepass")
+    if len(encoded) > NAME_SIZE:
+        raise PluginError(f"a name of {len(encoded)} bytes is too long; {NAME_SIZE} is the most: {name[:60]!r}...")
+    return bytearray(_REQUEST.pack(0, 0, memory, output, console, 0, 0, 0.0, len(encoded), encoded))
 
 
 def unpack_reply(view: memoryview, address: int) -> Reply:

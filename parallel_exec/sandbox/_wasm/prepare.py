@@ -9,7 +9,7 @@ out otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from parallel_exec.sandbox._binary.code import growths
 from parallel_exec.sandbox._binary.format import (
@@ -21,6 +21,7 @@ from parallel_exec.sandbox._binary.format import (
     Reader,
     Section,
     SectionId,
+    read_imports,
     read_sections,
     section_header,
     unsigned,
@@ -46,11 +47,6 @@ _GROW: Final = bytes.fromhex("01017f200040002201417f4604403f0020006a24"), bytes.
 _GROW_TYPE: Final = bytes.fromhex("60017f017f")
 
 
-class _Imported(NamedTuple):
-    functions: list[int]  # their types' indexes
-    globals: int
-
-
 def prepare(module: bytes) -> bytes:
     """Return the module with its mutable globals exported, as `GLOBAL` and their index; its start function exported, as
     `START`, instead of run; and `REFUSED`, a global that holds the pages that memory would have had if it had not been
@@ -64,13 +60,13 @@ def prepare(module: bytes) -> bytes:
     """
     sections = {each.id: each for each in read_sections(module) if each.id is not SectionId.CUSTOM}
     types = _types(sections.get(SectionId.TYPE))
-    imported = _imported(sections.get(SectionId.IMPORT), types)
+    functions, imported_globals = _imported(sections.get(SectionId.IMPORT), types)
     _check_memory(sections.get(SectionId.MEMORY))
-    functions = imported.functions + _defined(sections.get(SectionId.FUNCTION))
+    functions += _defined(sections.get(SectionId.FUNCTION))
     _check_exports(sections.get(SectionId.EXPORT), functions, types)
-    mutable, globals_ = _globals(sections.get(SectionId.GLOBAL), imported.globals)
+    mutable, globals_ = _globals(sections.get(SectionId.GLOBAL), imported_globals)
     bodies = list(_bodies(sections.get(SectionId.CODE)))
-    refused = imported.globals + globals_
+    refused = imported_globals + globals_
     grow = len(functions)
     code: Parts = []
     for body, offset in bodies:
@@ -117,26 +113,19 @@ def _extended(section: Section | None, entries: Parts) -> Parts:
     return [unsigned(count + len(entries)), section.body[reader.position :], *entries]
 
 
-def _imported(section: Section | None, types: list[bool]) -> _Imported:
-    functions: list[int] = []
-    globals_ = 0
+def _imported(section: Section | None, types: list[bool]) -> tuple[list[int], int]:
+    """Return the types' indexes of the imported functions, and how many globals are imported."""
     if section is not None:
-        reader = section.reader()
-        for _ in range(_bounded(reader, "imports")):
-            name = f"{reader.name()}.{reader.name()}"
-            kind = ExternalKind(reader.byte())
-            match kind:
-                case ExternalKind.FUNCTION:
-                    functions.append(reader.unsigned())
-                    if not types[functions[-1]]:
-                        raise BakeError(f"its import {printable(name)} takes or returns something other than numbers")
-                case ExternalKind.GLOBAL:
-                    globals_ += 1
-                    reader.value_type()
-                    reader.byte()
-                case _:
-                    raise BakeError(f"it imports a {kind.name.lower()}")
-    return _Imported(functions, globals_)
+        _bounded(section.reader(), "imports")
+    imports = read_imports(section)
+    for each in imports:
+        if each.kind not in (ExternalKind.FUNCTION, ExternalKind.GLOBAL):
+            raise BakeError(f"it imports a {each.kind.name.lower()}")
+        if each.kind is ExternalKind.FUNCTION and not types[each.type]:
+            name = printable(f"{each.module}.{each.name}")
+            raise BakeError(f"its import {name} takes or returns something other than numbers")
+    functions = [each.type for each in imports if each.kind is ExternalKind.FUNCTION]
+    return functions, len(imports) - len(functions)
 
 
 def _bounded(reader: Reader, what: str) -> int:
