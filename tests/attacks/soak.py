@@ -76,7 +76,7 @@ class Soak:
                 self._judge(future, self._waiting.pop(future)[1])
             lost = [future for future, (since, _answer) in self._waiting.items() if time.monotonic() - since > JOB_S]
             if lost:
-                # Leaving the pool by it ends the pool, too, which would otherwise wait for them.
+                # sys.exit inside the block ends the pool, which would otherwise wait for them.
                 sys.exit(f"failed: {len(lost)} jobs have not ended after {JOB_S:g} s")
             memory.look()
 

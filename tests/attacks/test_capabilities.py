@@ -1,4 +1,4 @@
-"""Looking for a way out: host objects, modules, threads, clocks, and what they would tell of the machine."""
+"""Looking for a way out: host objects, modules, threads, clocks, and what they would reveal about the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import parallel_exec as px
 from tests.attacks.attack import CALM, PATIENT, PLUGIN, Attack, judged
 from tests.sandbox.inside import instance_of
 
-# Names that hosts of JavaScript give it: none is there.
+# Names that other hosts define: none exists.
 HOST_NAMES = [
     "process",
     "require",

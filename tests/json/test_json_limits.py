@@ -23,7 +23,7 @@ def sandbox(**limits: float | None) -> px.Sandbox:
 
 
 def memory_after(box: px.Sandbox, call: Callable[[], object]) -> int:
-    """Bytes of linear memory that the instance has after a call, on which it may fail."""
+    """Bytes of linear memory that the instance has after a call, which may fail."""
     box.call("identity", 0)
     instance = instance_of(box)
     assert instance is not None
@@ -172,7 +172,7 @@ def note_heap_used(runner: JavaScriptRunner, instance: JavaScriptInstance, kept:
 
 
 def test_what_is_learnt_does_not_grow_without_bound() -> None:
-    """Distinct keys leave hardly more behind than with the engine's own parser."""
+    """Distinct keys leave hardly more in the heap than with the engine's own parser."""
     source = """
     const text = (n) => '[' + Array.from({ length: n }, (_, i) => `{"k${i}":{"l${i}":[{"m${i}":1}]}}`).join(',') + ']';
     function own(n) { return JSON.parse(text(n), (_k, v) => v).length }

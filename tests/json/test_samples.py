@@ -1,4 +1,4 @@
-"""What sample documents have taught is in the image: it makes reading faster, and changes nothing else."""
+"""What the reader learned from sample documents is in the image: it makes reading faster and changes nothing else."""
 
 from __future__ import annotations
 

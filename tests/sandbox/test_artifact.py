@@ -197,7 +197,7 @@ def test_what_belongs_to_somebody_else(
     real, other = os.getuid(), os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: other)
     assert_works_without_a_cache(compilations, caplog, f"{cache} belongs to another user")
-    # Only the file: the directory is looked at first.
+    # Only the file: the directory is checked first.
     answers = iter([real, other, other])
     monkeypatch.setattr(os, "getuid", lambda: next(answers, real))
     compilations.clear()

@@ -1,4 +1,4 @@
-"""Pinned by Limits(seed=..., time=...), a plugin gives the same bytes in every sandbox, worker, process and run."""
+"""With Limits(seed=..., time=...), a plugin gives the same bytes in every sandbox, worker, process and run."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_images_are_the_same() -> None:
 
 
 def test_every_nan_is_canonical() -> None:
-    """So that no run tells the machine's own NaNs (0/0 is negative on x86 and positive on ARM)."""
+    """So that no result depends on the machine's own NaNs (0/0 is negative on x86 and positive on ARM)."""
     with px.Sandbox(PLUGIN, limits=PINNED) as sandbox:
         double, single, view, *_rest, half, added, holes, filled = sandbox.call("probe", DOCUMENT)["nans"]
         made = bytes.fromhex(double)

@@ -48,7 +48,7 @@ def given() -> Given:
 
 @pytest.fixture
 def call(given: Given) -> Iterator[Caller]:
-    """Run a function body that may call `lookup`, in one sandbox; limits make it another."""
+    """Run a function body that may call `lookup`, in one sandbox; other limits make another one."""
     made: dict[tuple[Any, ...], px.Sandbox] = {}
 
     def run(body: str, document: Any = None, **limits: Any) -> Any:
@@ -241,7 +241,7 @@ def test_a_sandbox_cannot_be_entered_twice(given: Given) -> None:
 
 
 def test_deep_recursion_on_both_levels() -> None:
-    # Through JSON.stringify, which takes most native stack; each level's bottom calls the next level.
+    # Through JSON.stringify, which takes the most native stack; the deepest call of each level calls the next level.
     source = """let depth = 0;
     const f = x => { depth++; try { return +JSON.stringify({toJSON: () => f(x)}) } catch { return more(x) } };
     const g = x => [f(x), depth]"""
@@ -279,7 +279,7 @@ def test_names() -> None:
         px.Plugin("", host={"a": later})
     with pytest.raises(TypeError, match=r"Plugin\.host must map names to functions, not list"):
         px.Plugin("", host=[len])  # type: ignore[arg-type]
-    # The plugin may have its own of that name.
+    # The plugin may have a function of its own with that name.
     assert px.Plugin("function len(x) { return 7 } const f = x => len(x)", host={"len": len}).function("f")("") == 7
     assert px.Plugin("const len = 5; const f = x => len", host={"len": len}).function("f")("") == 5
     assert px.Plugin("export const f = x => len(x)", host={"len": len}).function("f")("abc") == 3
@@ -364,7 +364,7 @@ def test_an_interruption_is_raised_once() -> None:
         px.Sandbox(px.WasmPlugin(bytes(wasmtime.wat2wasm(f"(module {fields} {call})"))))
 
 
-# What is raised where WebAssembly calls Python
+# Exceptions where WebAssembly calls Python
 
 
 def test_an_interruption_while_the_plugin_computes_ends_the_job() -> None:

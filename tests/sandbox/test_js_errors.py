@@ -1,4 +1,4 @@
-"""What a plugin throws, whatever it is, becomes one error with the right place, and the next job is none the wiser."""
+"""Whatever a plugin throws becomes one error with the right place, and the next job knows nothing of it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_error_says_where(
         return
     assert error.file == name
     assert error.line == place[0]
-    # Which column of an expression is meant changes between releases of the engine, by a few.
+    # The column of an expression changes by a few between releases of the engine.
     assert error.column is not None
     assert abs(error.column - place[1]) <= 6
     assert f"at {function} (" in error.js_stack

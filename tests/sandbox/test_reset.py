@@ -10,7 +10,7 @@ import parallel_exec as px
 from tests.sandbox.hostile import programs
 from tests.sandbox.inside import instance_of
 
-# Runs its document as a script: so one image serves all hostile programs. `probe` uses much of the engine.
+# `run` runs its document as a script, so one image serves all hostile programs. `probe` uses much of the engine.
 SOURCE = """
 let state = {list: [], count: 0};
 const table = new Map([["kept", new Set([1, 2])]]);
@@ -55,7 +55,7 @@ def assert_reset(sandbox: px.Sandbox, image: px.MemoryImage) -> None:
 
 
 def run(sandbox: px.Sandbox, code: str) -> str:
-    """Run a program; what becomes of it does not matter, as long as it is no trap."""
+    """Run a program; what becomes of it does not matter, as long as it is not a trap."""
     try:
         sandbox.call_bytes("run", code)
     except px.JSError as error:
@@ -97,7 +97,7 @@ def test_hostile_jobs_leave_nothing(sandbox: px.Sandbox, image: px.MemoryImage, 
     assert_reset(sandbox, image)
 
 
-# Deep uses of the shadow stack, whose used part alone is reset: many go deep without a call that checks the depth.
+# Deep uses of the shadow stack, of which only the used part is reset. Many go deep without checking the depth.
 STACK_USERS = [
     "(function f() { return f() + 1 })()",
     "let it = [1, 2].values(); for (let i = 0; i < N; i++) it = it.take(2); it.next()",

@@ -63,7 +63,7 @@ def test_many_sandboxes_with_different_deadlines() -> None:
 
 
 def test_a_stop_reaches_only_the_job_that_is_overdue() -> None:
-    # Jobs about as long as their deadline: each ends in time or with JobTimeout, and no stop strikes the next one.
+    # Jobs about as long as their deadline: each ends in time or with JobTimeout, and no stop hits the next one.
     with px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.004)) as hasty, px.Sandbox(PLUGIN) as calm:
         started = time.perf_counter()
         calm.call("spin", 100_000)

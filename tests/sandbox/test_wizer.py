@@ -162,7 +162,7 @@ def test_passive_segments_stay_usable() -> None:
         assert running.memory()[2000:2011] == b"passive two"
         with pytest.raises(wasmtime.Trap):
             running.call("fill")
-    # Fewer segments of ours than there were active ones: the rest stay as empty segments, so that indices hold.
+    # The image has fewer segments than the module had active ones: the rest stay as empty segments, so indices hold.
     empty = Running(bake(module, Image()))
     empty.call("fill")
     assert empty.memory()[2000:2011] == b"passive two"
