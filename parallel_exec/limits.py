@@ -112,7 +112,7 @@ class Limits:
 
 
 def check_limits(limits: object, what: str) -> None:
-    """Raise a TypeError unless these are limits, or None."""
+    """Raise a TypeError unless these are limits or None."""
     if limits is not None and not isinstance(limits, Limits):
         raise TypeError(f"{what} must be a Limits or None, not {limits!r}")
 

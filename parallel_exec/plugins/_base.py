@@ -84,6 +84,10 @@ class AnyPlugin(ABC):
             output: ``"value"`` for results as Python values, ``"bytes"`` for encoded results, ``"numpy"`` for results
                 that are bytes or arrays as NumPy arrays.
             limits: bounds on the calls through this handle, in addition to all others.
+
+        Raises:
+            TypeError: the name is not a non-empty str, or `limits` are not limits.
+            ValueError: the plugin has no such `input`, or there is no such `output`.
         """
         return PluginFunction(self, name, input or self.inputs[0], output, limits)
 
@@ -115,6 +119,17 @@ class AnyPlugin(ABC):
 class PluginFunction:
     """One function of a plugin. Calling it runs it in this thread's sandbox, under its own and its plugin's limits or
     the default ones; a pool runs it in a worker: ``pool.submit(function, document)``.
+
+    Args:
+        plugin: the plugin.
+        name: of the function.
+        input: what documents are (`Plugin.function`, `WasmPlugin`).
+        output: what results are.
+        limits: bounds on each call, in addition to the plugin's.
+
+    Raises:
+        TypeError: the name is not a non-empty str, or `limits` are not limits.
+        ValueError: the plugin has no such `input`, or there is no such `output`.
 
     >>> import pickle
     >>> from parallel_exec import Plugin
@@ -149,7 +164,11 @@ class PluginFunction:
         return Limits.tightest(self.plugin.limits, self.limits)
 
     def __call__(self, document: Any) -> Any:
-        """Run the function on a document in this thread's sandbox and return its result (see `Sandbox.call`)."""
+        """Run the function on a document in this thread's sandbox and return its result.
+
+        Raises:
+            PexecError: the plugin cannot be loaded, or the call fails (see `Sandbox` and `Sandbox.call`).
+        """
         return thread_sandboxes.get(self.plugin, self.bounds).call(
             self.name, document, input=self.input, output=self.output
         )

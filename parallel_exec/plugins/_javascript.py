@@ -38,6 +38,10 @@ class Plugin(AnyPlugin):
         limits: bounds on each of its jobs, wherever it runs. If a pool, a sandbox or a function has limits too, the
             tightest of each bound wins (`Limits.tightest`), defaults included.
 
+    Raises:
+        TypeError: an option is of another type, or a host function is not callable.
+        ValueError: there is no such `kind`, or a host function's name is not an identifier.
+
     A plugin is compiled when its image is first needed, not when this object is made.
 
     >>> plugin = Plugin("export const double = x => 2 * x", name="double.js")
@@ -126,6 +130,10 @@ class Plugin(AnyPlugin):
             limits: bounds on the calls through this handle, in addition to all others. A handle costs next to nothing:
                 make one for each call that needs its own.
 
+        Raises:
+            TypeError: the name is not a non-empty str, or `limits` are not limits.
+            ValueError: there is no such `input` or `output`.
+
         >>> from array import array
         >>> scale = Plugin("const scale = v => v.map(x => 2 * x)").function("scale", input="binary")
         >>> array("d", scale(array("d", [1.5, 2.5])))
@@ -149,6 +157,8 @@ class Plugin(AnyPlugin):
             JobTimeout: the load takes longer than the limits allow.
             FuelExhausted: it takes more instructions than they allow.
             MemoryLimitExceeded: it takes more memory than they allow.
+            InvalidDocument: a sample has no JSON encoding.
+            ValueError: there are samples, but no `function`.
         """
         warm_up = [bytes(encode(sample)) for sample in samples]
         limits = Limits.tightest(limits, self.limits)

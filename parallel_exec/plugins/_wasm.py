@@ -42,6 +42,10 @@ class WasmPlugin(AnyPlugin):
         domain: whose plugin this is. A pool with ``isolation="process"`` never runs two domains in one process.
         limits: bounds on each of its jobs, wherever it runs (see `Plugin`).
 
+    Raises:
+        TypeError: an option is of another type, or a host function is not callable.
+        ValueError: there is no such `abi`, or a host function's name is not an identifier.
+
     Every job begins with the module's memory and globals as they are once it has been initialised (its start function,
     ``_initialize``, ``_start``, ``wapc_init``); none sees what another one left. Epochs always stop it at its deadline,
     whatever ``Limits.interrupt`` says. WASI's functions can be imported, but all of them fail.

@@ -142,7 +142,12 @@ class Sandbox:
             raise error.at(plugin=self._name, function=function) from None
 
     def call_bytes(self, function: str, document: Any) -> bytes:
-        """Do as `call`, but return the result as JSON text (a module's in MessagePack), never decoded."""
+        """Do as `call`, but return the result as JSON text (a module's in MessagePack), never decoded.
+
+        Raises:
+            PexecError: as `call`.
+            ValueError: the sandbox is closed.
+        """
         try:
             return self.run(function, *prepare(document, self._input))[1]
         except PexecError as error:
@@ -169,7 +174,11 @@ class Sandbox:
         return self._runner.memory_bytes
 
     def close(self) -> None:
-        """Give the sandbox's memory back. Calling it again does nothing; any other call raises ValueError."""
+        """Give the sandbox's memory back. Calling it again does nothing; any other call raises ValueError.
+
+        Raises:
+            PexecError: one of its host functions is running.
+        """
         self._runner.close()
 
     def __enter__(self) -> Self:

@@ -114,7 +114,11 @@ class Engine:
 
     @classmethod
     def shared(cls, *, metered: bool = False) -> Engine:
-        """Return this process's engine, loading it (or, the first time on a machine, compiling it) on first use."""
+        """Return this process's engine, loading it (or, the first time on a machine, compiling it) on first use.
+
+        Raises:
+            PluginError: the engine is not built.
+        """
         with cls._lock:
             if metered not in cls._shared:
                 engine = cls(metered=metered)
@@ -129,7 +133,11 @@ class Engine:
         return cls(epoch=True, metered=metered) if limits.interrupt == "epoch" else cls.shared(metered=metered)
 
     def compile(self, wasm: bytes, *, cached: bool = True) -> wasmtime.Module:
-        """Compile another module, such as a baked one, for this engine; through the artifact cache if `cached`."""
+        """Compile another module, such as a baked one, for this engine; through the artifact cache if `cached`.
+
+        Raises:
+            wasmtime.WasmtimeError: it is not a module that this engine can run.
+        """
         if not cached:
             return wasmtime.Module(self.runtime, wasm)
         return self._load(wasm, hashlib.sha256(wasm).hexdigest())
