@@ -58,11 +58,6 @@ _NAMES |= {"B": _UNSIGNED, "H": _UNSIGNED, "I": _UNSIGNED, "L": _UNSIGNED, "Q": 
 _NAMES |= {"c": _UNSIGNED, "?": _UNSIGNED, "e": _FLOAT, "f": _FLOAT, "d": _FLOAT}
 
 
-def is_array(kind: int) -> bool:
-    """Say whether a document or result of this kind is the elements of a typed array."""
-    return kind not in (JSON, MESSAGE_PACK)
-
-
 def pack(document: Any) -> tuple[memoryview, int]:
     """Return the bytes of the document's elements and the kind of typed array that holds them. The bytes are copied
     only if the elements are not contiguous.

@@ -18,7 +18,6 @@ _REPLY = struct.Struct("<15I")
 
 DEADLINE_OFFSET = _REQUEST.size + 4  # a reserved field keeps what follows aligned
 REPLY_OFFSET = DEADLINE_OFFSET + _DEADLINE.size
-MAILBOX_SIZE = REPLY_OFFSET + _REPLY.size
 PER_JOB = struct.Struct("<2I")  # job and input_len lead the request
 PER_JOB_SEED = struct.Struct("<IQd")  # kind, seed, time_ms
 SEED_OFFSET = 20
