@@ -53,7 +53,8 @@ class Guest(Contestant):
     def _time(self, action: str) -> float:
         sandbox = self._sandbox
         instance = sandbox._runner._instance or sandbox._runner._open()
-        end = sandbox._runner._put(instance, "identity", self._document)
+        image = sandbox._runner._image
+        end = sandbox._runner._writer.write(instance, "identity", self._document, 0, image.input_ptr)
         read, invoke, write = instance.bind(self._read), instance.bind("engine_invoke"), instance.bind(self._write)
         start = time.perf_counter()
         read()
@@ -66,7 +67,7 @@ class Guest(Contestant):
         reply = instance.reply()
         if reply.status != Status.OK:
             raise RuntimeError(f"{self.name}: the guest reports {Status(reply.status).name}")
-        sandbox._runner._image.plan.apply(instance, min(max(reply.high_water, end), instance.size()), reply.stack_low)
+        image.plan.apply(instance, min(max(reply.high_water, end), instance.size()), reply.stack_low)
         return taken[action] * 1e6
 
     def close(self) -> None:

@@ -59,7 +59,8 @@ class Bench:
         """Call exports on a document and reset; return the microseconds, and status and error offset, of each."""
         sandbox = self._sandbox
         instance = sandbox._runner._instance or sandbox._runner._open()
-        end = sandbox._runner._put(instance, "identity", document)
+        image = sandbox._runner._image
+        end = sandbox._runner._writer.write(instance, "identity", document, 0, image.input_ptr)
         taken: dict[str, float] = {}
         replies: list[tuple[int, int]] = []
         high_water, stack_low = 0, 1 << 32
@@ -71,7 +72,7 @@ class Bench:
             reply = instance.reply()
             replies.append((reply.status, reply.error_offset))
             high_water, stack_low = max(high_water, reply.high_water), min(stack_low, reply.stack_low)
-        sandbox._runner._image.plan.apply(instance, min(max(high_water, end), instance.size()), stack_low)
+        image.plan.apply(instance, min(max(high_water, end), instance.size()), stack_low)
         return taken, replies
 
     def times(self, document: bytes) -> dict[str, float]:

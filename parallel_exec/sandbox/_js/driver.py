@@ -65,10 +65,8 @@ class Driver:
     def __init__(self, instance: JavaScriptInstance, limits: Limits) -> None:
         self.instance = instance
         self.limits = limits
-        self._writer = JobWriter(limits)
+        self._writer = JobWriter(limits, random.SystemRandom().getrandbits(64) if limits.seed is None else limits.seed)
         self._function = ""
-        seed = random.SystemRandom().getrandbits(64) if limits.seed is None else limits.seed
-        self._seed = seed & 0xFFFFFFFFFFFFFFFF
         self._calls: dict[str, Callable[[], None]] = {}
         self._deadline = Deadline(instance, limits)
 
@@ -143,7 +141,7 @@ class Driver:
         """
         self._function = name
         address = self.instance.reply().input_ptr if data else 0  # a call without input may come before there is room
-        self._writer.write(self.instance, name, data, kind, self._seed, address)
+        self._writer.write(self.instance, name, data, kind, address)
 
     def call(self, export: str) -> Reply:
         """Call an export on what `put` has written.

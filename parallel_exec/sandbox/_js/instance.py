@@ -26,6 +26,7 @@ from parallel_exec.sandbox._js.mailbox import (
 from parallel_exec.sandbox._outcome import out_of_memory
 
 _KEPT_REQUESTS = 64
+_SEED_MASK = 0xFFFFFFFFFFFFFFFF
 
 
 class JavaScriptInstance(LinearMemory):
@@ -98,19 +99,21 @@ class JobWriter:
 
     Args:
         limits: on each job.
+        seed: of the first job's random numbers.
+        step: what is added to the seed for each job.
 
     Attributes:
         job: number of the job that was written last.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, seed: int, step: int = 0) -> None:
         self.job = 0
         self._limits = limits
+        self._seed = (seed - step) & _SEED_MASK
+        self._step = step
         self._requests: dict[str, bytearray] = {}
 
-    def write(
-        self, instance: JavaScriptInstance, name: str, content: Encoded, kind: int, seed: int, address: int
-    ) -> int:
+    def write(self, instance: JavaScriptInstance, name: str, content: Encoded, kind: int, address: int) -> int:
         """Write the request and the input of the next job; return the address at which the input's room ends.
 
         Args:
@@ -118,7 +121,6 @@ class JobWriter:
             name: the function to call, or the file name of a plugin that is loaded.
             content: the input: a document or a source text.
             kind: what a document is (`arrays`), or what a plugin's source is (`LoadKind`).
-            seed: of the job's random numbers, of 64 bits.
             address: where the input goes.
 
         Raises:
@@ -128,6 +130,7 @@ class JobWriter:
         limits = self._limits
         request = self._requests.get(name) or self._request(name)
         self.job = job = self.job % 0xFFFFFFFF + 1
+        self._seed = seed = (self._seed + self._step) & _SEED_MASK
         clock = time.time() if limits.time is None else limits.time
         length = len(content)
         PER_JOB.pack_into(request, 0, job, length)

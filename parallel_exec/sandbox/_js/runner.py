@@ -52,9 +52,8 @@ class JavaScriptRunner(Runner[JavaScriptInstance]):
         self._engine = Engine.for_limits(limits)
         # A job pays fuel for every page that memory grows by; it must not save that because an earlier job grew it.
         self._keep_memory = 0 if self._engine.metered else KEEP_MEMORY
-        self._writer = JobWriter(limits)
+        self._writer = _job_writer(limits)
         self._run: Callable[[], None]
-        self._seeds = random.SystemRandom().getrandbits(64)
         self._open()
 
     @property
@@ -80,7 +79,7 @@ class JavaScriptRunner(Runner[JavaScriptInstance]):
             self.drop()  # an exception, such as Ctrl-C, cut the last job short somewhere below
         instance = self._instance or self._open()
         self._dirty = True
-        input_end = self._put(instance, function, content, kind)
+        input_end = self._writer.write(instance, function, content, kind, self._image.input_ptr)
         if self._host is not None:
             self._host.begin()
         deadline = self._deadline
@@ -111,18 +110,6 @@ class JavaScriptRunner(Runner[JavaScriptInstance]):
             return reply.output_kind, instance.read(reply.output_ptr, reply.output_len)
         finally:
             self._finish(instance, reply, input_end)
-
-    def _put(self, instance: JavaScriptInstance, function: str, content: Encoded, kind: int = arrays.JSON) -> int:
-        """Write request and document into linear memory; return the address at which the document's room ends."""
-        seed = self.limits.seed
-        if seed is not None:
-            seed &= 0xFFFFFFFFFFFFFFFF
-        elif self.limits.fuel is not None:
-            seed = 1
-        else:
-            # A Weyl sequence from a random start; the engine's generator mixes it (xorshift64*).
-            self._seeds = seed = (self._seeds + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        return self._writer.write(instance, function, content, kind, seed, self._image.input_ptr)
 
     def _finish(self, instance: JavaScriptInstance, reply: Reply, input_end: int) -> None:
         """Hand out the console's records and make the sandbox ready for the next job."""
@@ -170,3 +157,12 @@ class JavaScriptRunner(Runner[JavaScriptInstance]):
             self._host.attach(instance, self._deadline)
         self._instance = instance
         return instance
+
+
+def _job_writer(limits: Limits) -> JobWriter:
+    if limits.seed is not None:
+        return JobWriter(limits, limits.seed)
+    if limits.fuel is not None:
+        return JobWriter(limits, 1)
+    # A Weyl sequence from a random start; the engine's generator mixes it (xorshift64*).
+    return JobWriter(limits, random.SystemRandom().getrandbits(64), 0x9E3779B97F4A7C15)
