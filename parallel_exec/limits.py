@@ -28,7 +28,7 @@ class Limits:
             long operation of the engine that never checks the deadline). A sandbox in this process is not killed.
         interrupt: how an overdue job is stopped. ``"polled"``: the engine checks the deadline wherever it may take
             long. ``"epoch"``: the machine code checks it too, at every backward jump and every call, so that nothing
-            can miss it; jobs take longer (ARCHITECTURE.md has figures).
+            can miss it; jobs take longer (docs/benchmarks/limits.md has figures).
         fuel: the WebAssembly instructions that a job, or the load of a plugin, may execute; None for any number. The
             count is the same in every run for the same plugin and document; for that, Math.random's numbers are the
             same too unless `seed` pins others. Jobs take longer than without a count.

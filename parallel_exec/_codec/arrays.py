@@ -16,7 +16,7 @@ Encoded = bytes | bytearray | memoryview
 """A document's bytes."""
 
 JSON = 0
-"""The kind of a document or result that is JSON text; those from 1 on are a typed array's (guest/binary.h)."""
+"""The kind of a document or result that is JSON text; those from 1 on are a typed array's (guest/binary.inc.c)."""
 
 MESSAGE_PACK = 255
 """The kind of one in MessagePack, which only WebAssembly modules take and give."""

@@ -1,6 +1,6 @@
 """Chains: several functions of one plugin as one job, through which the values of a document go without becoming text.
 
-Between its maker and the guest a chain is a function with a peculiar name (guest/chain.h reads it). Its result is a
+Between its maker and the guest a chain is a function with a peculiar name (guest/chain.inc.c reads it). Its result is a
 JSON array of the values that came through.
 """
 

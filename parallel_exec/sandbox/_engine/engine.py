@@ -19,8 +19,8 @@ from parallel_exec.sandbox._engine.raw import set_max_wasm_stack, use_winch
 
 GUEST = Path(__file__).resolve().parents[2] / "guest"
 
-# Native stack for WebAssembly. The engine's own limits of the shadow stack (guest/stack.h) must strike first in every
-# kind of recursion (tests/sandbox/test_depth.py). A thread's stack, 8 MiB by default, must hold it.
+# Native stack for WebAssembly. The engine's own limits of the shadow stack (guest/stack.inc.c) must strike first in
+# every kind of recursion (tests/sandbox/test_depth.py). A thread's stack, 8 MiB by default, must hold it.
 MAX_WASM_STACK = 13 << 19
 
 # The same for a module that is not ours, which may use all of it. Through a host function it may be above or below the

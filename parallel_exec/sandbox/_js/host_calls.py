@@ -1,4 +1,4 @@
-"""JavaScript's calls of host functions (guest/host.h): each is taken out of linear memory, run, and answered there."""
+"""JavaScript's calls of host functions (guest/host.inc.c): reads each from linear memory, runs it, writes its reply."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ Place = tuple[str, int, int]
 
 
 def read_record(content: bytes) -> tuple[str, str, str]:
-    """Return name, message and stack of an error record (guest/report.h); missing texts are empty."""
+    """Return name, message and stack of an error record (guest/report.inc.c); missing texts are empty."""
     texts: list[str] = []
     position = 0
     while position + _LENGTH.size <= len(content) and len(texts) < _RECORD_TEXTS:
@@ -52,7 +52,7 @@ def read_record(content: bytes) -> tuple[str, str, str]:
 
 
 def console_records(content: bytes) -> Iterator[tuple[int, str]]:
-    r"""Yield level and text of one job's console records (guest/console.h).
+    r"""Yield level and text of one job's console records (guest/console.inc.c).
 
     >>> list(console_records(b"\x02\x05\x00\x00\x00hello"))
     [(20, 'hello')]
