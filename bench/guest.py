@@ -7,7 +7,6 @@ import time
 import parallel_exec as px
 from parallel_exec.sandbox._js.driver import Driver
 from parallel_exec.sandbox._js.mailbox import INPUT_PADDING, Reply
-from parallel_exec.sandbox._reset import fill_new
 
 
 class Guest:
@@ -16,7 +15,7 @@ class Guest:
     def __init__(self, image: px.MemoryImage, limits: px.Limits) -> None:
         self._image = image
         self._driver = Driver.open(limits)
-        fill_new(self._driver.instance, image, image.plan)
+        image.fill(self._driver.instance)
 
     def run(self, function: str, document: bytes, *exports: str) -> list[tuple[float, Reply]]:
         """Call exports on a document; return the microseconds and the reply of each, and reset, untimed."""

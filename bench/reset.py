@@ -18,7 +18,6 @@ from pages import Section, write_page
 
 import parallel_exec as px
 from parallel_exec.sandbox._js.driver import Driver
-from parallel_exec.sandbox._reset import fill_new
 
 NOTE = """Medians; a job's time includes its reset. The copy is of the image's non-zero pages, as one block, into
 resident memory."""
@@ -28,7 +27,7 @@ FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 def job_and_reset(image: px.MemoryImage, function: str, document: bytes) -> Callable[[], tuple[float, float]]:
     """Return a function that runs one job, and returns the microseconds of job and reset together, and of the reset."""
     driver = Driver.open(px.Limits(time_s=None))
-    fill_new(driver.instance, image, image.plan)
+    image.fill(driver.instance)
 
     def run() -> tuple[float, float]:
         start = time.perf_counter()

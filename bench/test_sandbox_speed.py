@@ -9,7 +9,6 @@ import pytest
 from parallel_exec import Limits, MemoryImage, Plugin, Sandbox
 from parallel_exec.measure.strategies import STRATEGIES, Work
 from parallel_exec.sandbox._js.driver import Driver
-from parallel_exec.sandbox._reset import fill_new
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -52,7 +51,7 @@ def test_job_and_reset(benchmark: BenchmarkFixture, image: MemoryImage, document
 def test_job_without_its_reset(benchmark: BenchmarkFixture, image: MemoryImage, document: bytes) -> None:
     """Run the job of the test above in a warm sandbox, without timing the reset."""
     with Driver.open(Limits()) as driver:
-        fill_new(driver.instance, image, image.plan)
+        image.fill(driver.instance)
 
         def reset() -> None:
             image.plan.apply(driver.instance, driver.instance.size())
@@ -94,7 +93,7 @@ def test_tiny_job_and_reset(benchmark: BenchmarkFixture, identity: Plugin) -> No
 def test_reset(benchmark: BenchmarkFixture, image: MemoryImage, document: bytes) -> None:
     """Reset everything that a job on the shipped document touches."""
     with Driver.open(Limits()) as driver:
-        fill_new(driver.instance, image, image.plan)
+        image.fill(driver.instance)
         driver.put(document, name="calculate")
         reply = driver.call("engine_job")
         benchmark(image.plan.apply, driver.instance, reply.high_water, reply.stack_low)

@@ -2,7 +2,7 @@
  * sanitizers see ends the program. scripts/fuzz_json builds and runs it.
  *
  * An input is documents with 0xff between them, read one after another, so that what one has taught is used on the next. If it
- * begins with 'V', each byte that follows chooses a snippet of JavaScript (tests/json/json_values.py), and the value that they
+ * begins with 'V', each byte that follows chooses a snippet of JavaScript (tests/json/values.py), and the value that they
  * make together is written. If it begins with 'M', the next byte tells the first allocation that is refused while the document that
  * follows is read and written, and the one after it whether all later ones are refused too. */
 #include <malloc.h>

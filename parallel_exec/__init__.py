@@ -15,13 +15,13 @@ from parallel_exec.errors import (
     WorkerCrashed,
 )
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._function import PluginFunction
-from parallel_exec.plugins._javascript import Plugin
-from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.plugins import Plugin, PluginFunction, WasmPlugin
 from parallel_exec.sandbox import JobStats, MemoryImage, Sandbox
 
 if TYPE_CHECKING:
     from parallel_exec.pool import ParIter, Pool
+
+    __version__: str
 
 __all__ = [
     "FuelExhausted",
@@ -43,6 +43,7 @@ __all__ = [
     "WasmError",
     "WasmPlugin",
     "WorkerCrashed",
+    "__version__",
 ]
 
 
@@ -52,4 +53,15 @@ def __getattr__(name: str) -> Any:
         from parallel_exec import pool
 
         return getattr(pool, name)
+    if name == "__version__":
+        from importlib import metadata  # takes 15 ms
+
+        try:
+            return metadata.version("parallel_exec")
+        except metadata.PackageNotFoundError:
+            return "0+not.installed"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""How options look in a repr: only those that somebody chose, since there are many and most have their defaults."""
+"""The options in a repr: only those that differ from their defaults, since there are many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def options(value: DataclassInstance) -> list[str]:
-    """Return ``name=value`` for each field that may be shown, has a default, and is not at that.
+    """Return ``name=value`` for each field that has a default and another value, and is not left out of reprs.
 
     >>> from parallel_exec import Limits
     >>> options(Limits(time_s=0.5, seed=1))
@@ -19,12 +19,8 @@ def options(value: DataclassInstance) -> list[str]:
     return [
         f"{field.name}={getattr(value, field.name)!r}"
         for field in fields(value)
-        if field.repr and _has_default(field) and getattr(value, field.name) != _default(field)
+        if field.repr and _default(field) not in (MISSING, getattr(value, field.name))
     ]
-
-
-def _has_default(field: Field[Any]) -> bool:
-    return field.default is not MISSING or field.default_factory is not MISSING
 
 
 def _default(field: Field[Any]) -> Any:

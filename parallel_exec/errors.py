@@ -1,6 +1,6 @@
 """Every error that parallel_exec raises on purpose.
 
-One root, `PexecError`; each leaf also inherits the builtin that fits it, so that ``except TimeoutError`` or
+One root, `PexecError`; each leaf also subclasses the closest built-in exception, so that ``except TimeoutError`` or
 ``except ValueError`` does what its reader expects. All of them survive pickling, with their attributes, because a job
 that fails in a worker raises in the parent.
 """
@@ -10,6 +10,19 @@ from __future__ import annotations
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Self
 
+__all__ = [
+    "FuelExhausted",
+    "InvalidDocument",
+    "JSError",
+    "JobTimeout",
+    "MemoryLimitExceeded",
+    "OutputTooLarge",
+    "PexecError",
+    "PluginError",
+    "WasmError",
+    "WorkerCrashed",
+]
+
 
 class PexecError(Exception):
     """The root of every error of this package.
@@ -18,8 +31,8 @@ class PexecError(Exception):
         plugin: name of the plugin concerned, or None where there is none.
         function: name of the plugin's function that ran, or None.
         document: index of the document in a map (from 0), or None outside a map.
-        group_item: where several documents' values were one job (a fold or reduce), the position among them of those at
-            which it failed, as far as that is known; else None.
+        group_item: if one job took the values of several documents (a fold or reduce), the position of the document at
+            whose values it failed; None if that is not known, or for any other job.
 
     >>> str(PexecError("out of paper").at(plugin="track.js", function="calculate", document=3))
     'track.js: calculate(): document 3: out of paper'
@@ -33,7 +46,7 @@ class PexecError(Exception):
         self.group_item: int | None = None
 
     def at(self, *, plugin: str | None = None, function: str | None = None, document: int | None = None) -> Self:
-        """Say where the error happened, as far as that is not said yet, and return the error itself."""
+        """Fill in where the error happened, unless it is known already, and return the error itself."""
         if self.plugin is None:
             self.plugin = plugin
         if self.function is None:
@@ -54,12 +67,12 @@ class PexecError(Exception):
         return ": ".join(parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Leaves may take other arguments than the text, so neither args nor __init__ is replayed.
+        # Leaves may take other arguments than the text, so __init__ is not called again.
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
 
 def _rebuild(cls: type[PexecError], args: tuple[Any, ...], state: dict[str, Any]) -> PexecError:
-    # Not cls.__new__: by the order of inheritance it is MemoryError's for a class whose instances are plain exceptions.
+    # Not cls.__new__: by the order of inheritance that may be MemoryError's, whose layout the instances do not have.
     base: type = cls
     while base.__module__ != "builtins":
         base = base.__base__ or object
@@ -71,11 +84,11 @@ def _rebuild(cls: type[PexecError], args: tuple[Any, ...], state: dict[str, Any]
 
 class PluginError(PexecError, ValueError):
     """The plugin itself is unusable: its source does not compile, its top level throws, a function is missing, a module
-    lacks exports or wants unknown imports, or a memory image does not belong to this engine. `JSError` and `WasmError`
-    are the siblings for a function that fails while it runs.
+    lacks exports or wants unknown imports, or a memory image does not belong to this engine. A function that fails
+    while it runs raises `JSError` or `WasmError` instead.
 
     Attributes:
-        file, line, column: where in the plugin's source, from 1, or None where that is not known.
+        file, line, column: where in the plugin's source, from 1, or None if that is not known.
     """
 
     def __init__(
@@ -88,14 +101,15 @@ class PluginError(PexecError, ValueError):
 
 
 class JSError(PexecError, RuntimeError):
-    """The plugin's function threw, or its promise was rejected. A plugin that cannot even be loaded is a `PluginError`.
+    """The plugin's function threw, or its promise was rejected. A plugin that cannot even be loaded raises
+    `PluginError`.
 
     Attributes:
-        name: the JavaScript error's name, such as ``"TypeError"``; ``"throw"`` for a thrown value that is no Error.
+        name: the JavaScript error's name, such as ``"TypeError"``; ``"throw"`` for a thrown value that is not an Error.
         message: its message, or the thrown value as text.
-        js_stack: the JavaScript stack, one ``at function (file:line:column)`` a line; empty where there is none.
-        file, line, column: the innermost frame of that stack that lies in a file, from 1, or None. The plugin can make
-            these up, like everything else about its errors.
+        js_stack: the JavaScript stack, one ``at function (file:line:column)`` a line; empty if there is none.
+        file, line, column: the innermost frame of that stack that is in a file, from 1, or None. The plugin can forge
+            these, like everything else about its errors.
     """
 
     def __init__(
@@ -119,11 +133,11 @@ class JSError(PexecError, RuntimeError):
 
 
 class WasmError(PexecError, RuntimeError):
-    """A WebAssembly module's function failed: the module said so (waPC's ``__guest_error``), or it trapped. `JSError`
-    is the sibling for JavaScript. A module that cannot even be loaded is a `PluginError`.
+    """A WebAssembly module's function failed: the module reported it (waPC's ``__guest_error``), or it trapped.
+    JavaScript's is `JSError`. A module that cannot even be loaded raises `PluginError`.
 
     Attributes:
-        message: what the module said, or what became of it.
+        message: what the module reported, or what happened to it.
         trapped: whether it was stopped in the middle of something, by a trap or for breaking the protocol.
     """
 
@@ -137,7 +151,7 @@ class InvalidDocument(PexecError, ValueError):
     """The document is not JSON, or larger than the limits allow; the plugin's function was not called.
 
     Attributes:
-        offset: byte offset of the first byte that cannot be JSON, or None where the document was refused unread.
+        offset: offset of the first byte that cannot be JSON, or None if the document was refused unread.
     """
 
     def __init__(self, text: str, *, offset: int | None = None) -> None:
@@ -146,9 +160,7 @@ class InvalidDocument(PexecError, ValueError):
 
 
 class JobTimeout(PexecError, TimeoutError):
-    """The job was still running at its deadline (``Limits.time_s``) and was stopped. `FuelExhausted` is the sibling for
-    a budget of instructions.
-    """
+    """The job was still running at its deadline (``Limits.time_s``) and was stopped."""
 
 
 class MemoryLimitExceeded(PexecError, MemoryError):
@@ -156,13 +168,11 @@ class MemoryLimitExceeded(PexecError, MemoryError):
 
 
 class FuelExhausted(PexecError, RuntimeError):
-    """The job used up its budget of instructions (``Limits.fuel``) and was stopped. `JobTimeout` is the sibling for a
-    deadline.
-    """
+    """The job used up its budget of instructions (``Limits.fuel``) and was stopped."""
 
 
 class OutputTooLarge(PexecError, ValueError):
-    """The result is larger than ``Limits.output_bytes``, or nested too deeply, or of too many arrays and maps, to
+    """The result is larger than ``Limits.output_bytes``, or it is nested too deeply or has too many arrays and maps to
     become a Python value.
     """
 

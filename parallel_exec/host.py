@@ -1,4 +1,4 @@
-"""Host functions: the Python functions that an embedder hands to a plugin, by the names that it calls them by."""
+"""Host functions: Python functions that a plugin may call, by the names under which it calls them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 
 from parallel_exec.errors import PluginError
 
+__all__ = ["HostFunction", "HostFunctions"]
+
 HostFunction = Callable[..., Any]
-"""Takes the plugin's arguments and returns the call's result, all of them JSON values."""
+"""Takes the plugin's arguments and returns the result of the call; all are JSON values."""
 
 _NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]{0,99}")
 
@@ -23,7 +25,8 @@ class HostFunctions(Mapping[str, HostFunction]):
         functions: callables by the names of the plugin's global functions.
 
     Raises:
-        TypeError: something is not callable, or is a coroutine function. ValueError: a name is not an identifier.
+        TypeError: something is not callable, or is a coroutine function.
+        ValueError: a name is not an identifier.
 
     >>> import pickle, posixpath
     >>> functions = HostFunctions({"join": posixpath.join})
@@ -51,12 +54,12 @@ class HostFunctions(Mapping[str, HostFunction]):
         """Return, for each name, the module and the qualified name by which another process finds the function.
 
         Raises:
-            PluginError: a function cannot be found by them.
+            PluginError: a function cannot be found that way.
         """
         return {name: _reference(name, function) for name, function in self._functions.items()}
 
     def identity(self) -> list[tuple[str, str]]:
-        """Return names and what tells the functions apart: their place, or for those without one their address here."""
+        """Return, for each name, what identifies its function: its module and name or, without those, its address."""
         found = []
         for name, function in self._functions.items():
             try:
@@ -90,7 +93,7 @@ class HostFunctions(Mapping[str, HostFunction]):
 def _reference(name: str, function: HostFunction) -> tuple[str, str]:
     module = getattr(function, "__module__", None)
     qualified = getattr(function, "__qualname__", None)
-    shown = f"{module}.{qualified}" if isinstance(qualified, str) else repr(function)[:100]
+    place = f"{module}.{qualified}" if isinstance(qualified, str) else repr(function)[:100]
     if isinstance(module, str) and isinstance(qualified, str) and module != "__main__":
         try:
             if _find(module, qualified) is function:
@@ -98,8 +101,8 @@ def _reference(name: str, function: HostFunction) -> tuple[str, str]:
         except (ImportError, AttributeError):
             pass
     raise PluginError(
-        f"the host function {name!r} ({shown}) cannot be sent to another process: it must be a function at the top "
-        "level of a module that workers can import; __main__ is none"
+        f"the host function {name!r} ({place}) cannot be sent to another process: it must be a function at the top "
+        "level of a module that workers can import, which __main__ is not"
     )
 
 

@@ -113,7 +113,7 @@ class BuildError(Exception):
 def cache_root() -> Path:
     """Return the package's directory in the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "parallel_exec"
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "parallel_exec"
 
 
 def inputs_digest(guest: Path) -> str:
@@ -355,7 +355,7 @@ def write(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(content)
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

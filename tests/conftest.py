@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings of all tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("random", deadline=None)
 settings.load_profile("random" if os.environ.get("PEXEC_EXAMPLES") == "random" else "same")
 
-# A shell that runs the tests in the background has them ignore Ctrl-C, and so would every process that a test starts.
+# Started by a shell in the background, the tests would ignore Ctrl-C, and so would every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

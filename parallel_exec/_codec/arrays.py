@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from parallel_exec.errors import InvalidDocument, PexecError, PluginError
 
 if TYPE_CHECKING:
-    import numpy
+    import numpy as np
+
+Encoded = bytes | bytearray | memoryview
+"""A document's bytes."""
 
 JSON = 0
 """The kind of a document or result that is JSON text; those from 1 on are a typed array's (guest/binary.inc.c)."""
@@ -55,14 +58,9 @@ _NAMES |= {"B": _UNSIGNED, "H": _UNSIGNED, "I": _UNSIGNED, "L": _UNSIGNED, "Q": 
 _NAMES |= {"c": _UNSIGNED, "?": _UNSIGNED, "e": _FLOAT, "f": _FLOAT, "d": _FLOAT}
 
 
-def is_array(kind: int) -> bool:
-    """Whether a document or result of this kind is the elements of a typed array."""
-    return kind not in (JSON, MESSAGE_PACK)
-
-
 def pack(document: Any) -> tuple[memoryview, int]:
-    """Return the bytes of the document's elements, copied only if they do not lie one after another, and the kind of
-    typed array that holds them.
+    """Return the bytes of the document's elements and the kind of typed array that holds them. The bytes are copied
+    only if the elements are not contiguous.
 
     Args:
         document: any object with the buffer protocol: ``bytes``, ``array.array``, a NumPy array of any shape (its
@@ -97,21 +95,22 @@ def type_of(kind: int) -> ArrayType:
     """Return the typed array that a kind stands for.
 
     Raises:
-        ValueError: the kind is `JSON`, or none.
+        ValueError: the kind is not a typed array's.
     """
     if not 1 <= kind <= len(_TYPES):
-        raise ValueError(f"{kind} is no kind of typed array")
+        raise ValueError(f"{kind} is not a kind of typed array")
     return _TYPES[kind - 1]
 
 
-def to_numpy(kind: int, content: bytes) -> numpy.ndarray[Any, Any]:
+def to_numpy(kind: int, content: bytes) -> np.ndarray[Any, Any]:
     """Return a result as a one-dimensional, read-only NumPy array over its bytes.
 
     Raises:
-        PluginError: the result is JSON, not a typed array or an ArrayBuffer. PexecError: NumPy is not installed.
+        PluginError: the result is JSON, not a typed array or an ArrayBuffer.
+        PexecError: NumPy is not installed.
     """
     try:
-        import numpy
+        import numpy as np
     except ImportError:
         raise PexecError("output='numpy' needs the package numpy: pip install numpy (or use output='value')") from None
 
@@ -120,4 +119,4 @@ def to_numpy(kind: int, content: bytes) -> numpy.ndarray[Any, Any]:
         raise PluginError(
             f"output='numpy' needs a function that returns a typed array or an ArrayBuffer; it returned {returned}"
         )
-    return numpy.frombuffer(content, dtype=type_of(kind).dtype)
+    return np.frombuffer(content, dtype=type_of(kind).dtype)

@@ -8,23 +8,26 @@ from typing import Any, Literal
 import orjson
 
 from parallel_exec._codec import arrays, message_pack
+from parallel_exec._codec.arrays import Encoded
 from parallel_exec.errors import InvalidDocument, OutputTooLarge, PexecError
 
 Input = Literal["json", "msgpack", "binary"]
 Output = Literal["value", "bytes", "numpy"]
 
 _WHOLE_NUMBERS = range(-(1 << 63), 1 << 64)
+_ABOVE_WHOLE_NUMBERS = 1e20
 
 
-def encode(document: Any) -> bytes | bytearray | memoryview:
+def encode(document: Any) -> Encoded:
     """Return the document as JSON text: bytes-like objects as they are, any other value encoded.
 
     Args:
         document: JSON text as ``bytes``, ``bytearray`` or ``memoryview``; or a Python value, ``str`` included.
 
     Raises:
-        InvalidDocument: the value has no JSON encoding. PexecError: the document is one, the failure of what was to
-        make it (``errors="return"``), and that is then its job's, too.
+        InvalidDocument: the value has no JSON encoding.
+        PexecError: the document is itself an error, from the job that should have made it (``errors="return"``); the
+            job on it fails with the same error.
 
     >>> encode({"type": "Point"}), encode("a string"), encode(b"[1, 2]")
     (b'{"type":"Point"}', b'"a string"', b'[1, 2]')
@@ -32,7 +35,7 @@ def encode(document: Any) -> bytes | bytearray | memoryview:
     if isinstance(document, bytes | bytearray):
         return document
     if isinstance(document, memoryview):
-        # Whoever takes it counts and copies bytes; len() and assignment of any other view go by its items.
+        # Its users count and copy bytes; for any other view, len() and assignment count items.
         plain = document.format == "B" and document.ndim == 1 and document.c_contiguous
         return document if plain else document.tobytes()
     try:
@@ -43,9 +46,9 @@ def encode(document: Any) -> bytes | bytearray | memoryview:
         raise InvalidDocument(f"the document has no JSON encoding: {error}") from None
 
 
-def prepare(document: Any, input: Input) -> tuple[bytes | bytearray | memoryview, int]:
-    """Return the bytes that a job is given for a document, and what they are (`arrays`): JSON text, MessagePack or a
-    typed array's elements.
+def prepare(document: Any, input: Input) -> tuple[Encoded, int]:
+    """Return the bytes that a job gets for a document, and their kind (`arrays`): JSON text, MessagePack or a typed
+    array's elements.
 
     Raises:
         InvalidDocument: the document cannot be given in this way.
@@ -56,10 +59,10 @@ def prepare(document: Any, input: Input) -> tuple[bytes | bytearray | memoryview
 
 
 def decode(text: bytes) -> Any:
-    """Return the Python value of a job's JSON result. Numbers are floats where they are no integers of 64 bits.
+    """Return the Python value of a job's JSON result. Numbers are floats unless they are integers of 64 bits.
 
     Raises:
-        OutputTooLarge: the result is nested more deeply than Python can build; it is there as JSON text all the same.
+        OutputTooLarge: the result is nested too deeply for a Python value; it can be had as JSON text.
 
     >>> decode(b'{"length": 3.5}')
     {'length': 3.5}
@@ -71,7 +74,7 @@ def decode(text: bytes) -> Any:
 
 
 def result_value(kind: int, content: bytes, output: Output) -> Any:
-    """Return a job's result as it was asked for.
+    """Return a job's result in the form that was asked for.
 
     Args:
         kind: what the content is (`arrays`): JSON text, MessagePack or a typed array's elements.
@@ -79,8 +82,8 @@ def result_value(kind: int, content: bytes, output: Output) -> Any:
         output: ``"value"``, ``"bytes"`` or ``"numpy"`` (see `Plugin.function`).
 
     Raises:
-        PluginError: a NumPy array is asked for, and the result is none; or it is not MessagePack where it has to be.
-        OutputTooLarge: as `decode`.
+        PluginError: a NumPy array is asked for, and the result cannot be one; or it should be MessagePack, and is not.
+        OutputTooLarge: the result is nested too deeply for a Python value.
     """
     if output == "numpy":
         return arrays.to_numpy(kind, content)
@@ -90,7 +93,7 @@ def result_value(kind: int, content: bytes, output: Output) -> Any:
 
 
 def _decode_rare(text: bytes) -> Any:
-    """Decode what orjson refuses and JavaScript does not: lone surrogates, numbers beyond a float, deep nesting."""
+    """Decode what JavaScript writes and orjson refuses: lone surrogates, numbers beyond a float, deep nesting."""
     try:
         return json.loads(text.decode(), parse_int=_number)
     except RecursionError:
@@ -102,8 +105,8 @@ def _decode_rare(text: bytes) -> Any:
 
 
 def _number(digits: str) -> int | float:
-    """Convert as orjson does, so that a number's type does not depend on what stands beside it."""
+    """Convert as orjson does, so that a number's type does not depend on the values around it."""
     number = float(digits)
-    if abs(number) < 1e20 and (whole := int(digits)) in _WHOLE_NUMBERS:
+    if abs(number) < _ABOVE_WHOLE_NUMBERS and (whole := int(digits)) in _WHOLE_NUMBERS:
         return whole
     return number

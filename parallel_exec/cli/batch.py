@@ -22,8 +22,7 @@ from parallel_exec.cli.inputs import Document
 from parallel_exec.cli.options import load_plugin
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import AnyPlugin, PluginFunction
 from parallel_exec.sandbox import Image, MemoryImage, Sandbox
 from parallel_exec.sandbox._js.functions import has_function
 

@@ -30,7 +30,7 @@ from parallel_exec.cli.options import (
 from parallel_exec.cli.output import Output
 from parallel_exec.cli.startup import ready
 from parallel_exec.cli.terminal import Bar
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import Plugin
 from parallel_exec.sandbox import Sandbox
 
 if TYPE_CHECKING:

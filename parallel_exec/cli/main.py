@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+import parallel_exec as px
 from parallel_exec.cli.failures import BROKEN_PIPE, FAILURE, INTERRUPTED, Debug, one_line, quiet_stdout, report, say
 from parallel_exec.cli.options import Commands, DebugOption
 from parallel_exec.cli.startup import Terminated, begin, handle_signals, ready
@@ -61,9 +62,7 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
 
 def _show_version(value: bool) -> None:
     if value:
-        from parallel_exec.measure.machine import package_version
-
-        typer.echo(f"pexec {package_version()}")
+        typer.echo(f"pexec {px.__version__}")
         raise typer.Exit
 
 

@@ -15,10 +15,9 @@ import typer
 from parallel_exec._cpus import usable_cpus
 from parallel_exec.cli.failures import Debug, Failure, os_failure, usage
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._javascript import Plugin
-from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.plugins import Plugin, WasmPlugin
 from parallel_exec.sandbox import Image, MemoryImage
-from parallel_exec.sandbox._binary.format import MAGIC
+from parallel_exec.sandbox._binary.format import WASM_MAGIC
 from parallel_exec.sandbox._js.functions import functions_of, has_function
 
 T = TypeVar("T")
@@ -194,7 +193,7 @@ def load_plugin(path: str) -> Plugin | WasmPlugin:
     """
     try:
         with open(path, "rb") as file:
-            is_wasm = file.read(len(MAGIC)) == MAGIC
+            is_wasm = file.read(len(WASM_MAGIC)) == WASM_MAGIC
     except OSError:
         is_wasm = False  # Plugin.from_file reports the error
     return WasmPlugin.from_file(path) if is_wasm else Plugin.from_file(path)

@@ -16,11 +16,11 @@ from parallel_exec.cli.options import Commands, FunctionOption, choose_function,
 from parallel_exec.cli.output import Output
 from parallel_exec.errors import PluginError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import Plugin
 from parallel_exec.sandbox import Engine, MemoryImage
 from parallel_exec.sandbox._binary.bake import bake as bake_module
-from parallel_exec.sandbox._binary.format import MAGIC as WASM_MAGIC
 from parallel_exec.sandbox._binary.format import (
+    WASM_MAGIC,
     BakeError,
     ExternalKind,
     SectionId,
@@ -29,7 +29,7 @@ from parallel_exec.sandbox._binary.format import (
     unsigned,
 )
 from parallel_exec.sandbox._js.functions import functions_of
-from parallel_exec.sandbox._js.image import MAGIC as IMAGE_MAGIC
+from parallel_exec.sandbox._js.image import IMAGE_MAGIC
 
 NOTE = "parallel_exec.plugin"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from parallel_exec.errors import PexecError
 from parallel_exec.measure.strategies import Work
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import Plugin
 
 FUNCTION = "calculate"
 _PACKAGE = Path(__file__).resolve().parent.parent

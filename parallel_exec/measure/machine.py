@@ -7,6 +7,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
+import parallel_exec
 from parallel_exec._cpus import usable_cpus
 
 _PACKAGES = ("wasmtime", "orjson", "ormsgpack", "quickjs-ng", "mini-racer", "coincurve", "pywasm3", "grpcio")
@@ -27,7 +28,7 @@ def describe_machine() -> dict[str, Any]:
 def describe_versions() -> dict[str, str | None]:
     """Return the versions of all packages that take part; None for those that are not installed."""
     versions: dict[str, str | None] = {
-        "parallel_exec": package_version(),
+        "parallel_exec": parallel_exec.__version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }
     for package in _PACKAGES:
@@ -36,14 +37,6 @@ def describe_versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             versions[package] = None
     return versions
-
-
-def package_version() -> str:
-    """Return this package's version, or a placeholder if it runs from a folder that was never installed."""
-    try:
-        return metadata.version("parallel_exec")
-    except metadata.PackageNotFoundError:
-        return "0+not.installed"
 
 
 def _cpu() -> str:

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from parallel_exec.errors import PexecError
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._backend import Backend
 from parallel_exec.pool._deployment import DeployedFunction
 from parallel_exec.pool._loops import Loop, current_loop

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._deployment import DeployedFunction, Deployments
 from parallel_exec.pool._events import Events
 from parallel_exec.pool._scheduling.job import Job, Target

@@ -13,8 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from parallel_exec._codec.documents import Input, Output
 from parallel_exec._signals import Lock
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import AnyPlugin, PluginFunction
 from parallel_exec.pool._scheduling.job import Target
 from parallel_exec.pool._version import Version
 

@@ -13,7 +13,7 @@ from parallel_exec._codec.arrays import JSON
 from parallel_exec._codec.documents import prepare
 from parallel_exec._signals import Gate
 from parallel_exec.errors import PexecError
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._backend import Backend
 from parallel_exec.pool._deployment import DeployedFunction
 from parallel_exec.pool._scheduling.job import Job, Target, frozen

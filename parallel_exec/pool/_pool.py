@@ -24,8 +24,7 @@ from parallel_exec._cpus import usable_cpus
 from parallel_exec._signals import held
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import AnyPlugin, PluginFunction
 from parallel_exec.pool import _awaiting
 from parallel_exec.pool._backend import Backend
 from parallel_exec.pool._deployment import DeployedFunction, Deployment

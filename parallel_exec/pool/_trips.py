@@ -12,10 +12,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from parallel_exec.plugins._function import PluginFunction
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import Plugin, PluginFunction
 from parallel_exec.pool._deployment import DeployedFunction
-from parallel_exec.sandbox._chain import CALLING, MARK, Operation, Source, Stage, chain_name, fits
+from parallel_exec.sandbox._chain import CALLING, MARK, ChainStage, Operation, Source, chain_name, fits
 
 # What a stage may call.
 StageFunction = PluginFunction | DeployedFunction
@@ -69,7 +68,7 @@ def check_stage(operation: str, function: object, *, first: bool) -> StageFuncti
 def plan(steps: Sequence[Step]) -> list[Trip]:
     """Return the trips that the steps make, in order; without steps one that gives each document as it is."""
     trips: list[Trip] = []
-    owner, source, stages = _NO_PLUGIN, Source.DOCUMENT, list[Stage]()
+    owner, source, stages = _NO_PLUGIN, Source.DOCUMENT, list[ChainStage]()
     if steps and steps[0].function is not None and steps[0].operation is not Operation.FOLD:
         owner = steps[0].function
 
@@ -81,7 +80,7 @@ def plan(steps: Sequence[Step]) -> list[Trip]:
 
     for operation, given, initial in steps:
         function = given or owner
-        stage = Stage(operation, function.name if operation in CALLING else "")
+        stage = ChainStage(operation, function.name if operation in CALLING else "")
         if operation is Operation.FOLD:
             close()
             trips.append(group(operation, function, initial))
@@ -98,7 +97,7 @@ def plan(steps: Sequence[Step]) -> list[Trip]:
 def group(operation: Operation, function: StageFunction, initial: bytes = b"") -> Trip:
     """Return the trip in which a fold or reduce goes over the values of several documents."""
     source = Source.SEEDED_GROUP if operation is Operation.FOLD else Source.GROUP
-    name = chain_name(source, [Stage(operation, function.name)])
+    name = chain_name(source, [ChainStage(operation, function.name)])
     return Trip(dataclasses.replace(function, name=name, input="json", output="bytes"), source, initial)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from parallel_exec.plugins._base import AnyPlugin
+from parallel_exec.plugins import AnyPlugin
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from parallel_exec.pool._stats import Distribution, PoolStats
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+__all__ = ["PoolCollector"]
+
 
 class PoolCollector:
     """Gives a pool's statistics when it is scraped; nothing is done in between. It does not keep the pool open, and

@@ -1,4 +1,4 @@
-"""The file format of images, JavaScript's and WebAssembly's: a header, and bytes that are not zero.
+"""The file format of images of both kinds of plugin: a header, and the bytes that are not zero.
 
 All integers are little-endian: magic (8 bytes), format version (u32), length of the header (u32), SHA-256 of everything
 after it (32 bytes), the header (JSON, spaces up to a multiple of 64), and the content's parts one after another.
@@ -15,12 +15,12 @@ import orjson
 
 from parallel_exec.errors import PluginError
 
-VERSION = 1
+FORMAT_VERSION = 1
 _HEAD = struct.Struct("<8s2I32s")
 _ALIGN = 64
 
 Runs = Sequence[tuple[int, memoryview]]
-"""Ascending, disjoint stretches of linear memory: address and bytes."""
+"""Ascending, disjoint parts of linear memory: address and bytes."""
 
 
 def dump(magic: bytes, header: dict[str, Any], parts: Iterable[bytes | memoryview]) -> bytes:
@@ -28,26 +28,21 @@ def dump(magic: bytes, header: dict[str, Any], parts: Iterable[bytes | memoryvie
     text = orjson.dumps(header)
     text += b" " * (-(_HEAD.size + len(text)) % _ALIGN)
     body = b"".join((text, *parts))
-    return _HEAD.pack(magic, VERSION, len(text), hashlib.sha256(body).digest()) + body
-
-
-def magic_of(buffer: Any) -> bytes:
-    """Return the magic with which a file begins."""
-    return bytes(memoryview(buffer).cast("B")[:8])
+    return _HEAD.pack(magic, FORMAT_VERSION, len(text), hashlib.sha256(body).digest()) + body
 
 
 def load(magic: bytes, buffer: Any) -> tuple[object, memoryview]:
     """Return header and content of an image's file.
 
     Raises:
-        PluginError: not an image, of another format version, damaged or cut short.
+        PluginError: it is not an image, has another format version, is damaged or cut short.
     """
     view = memoryview(buffer).cast("B").toreadonly()
     if len(view) < _HEAD.size or view[:8] != magic:
         raise PluginError(f"not a memory image: it does not begin with {magic.decode()}")
     _magic, version, header_size, digest = _HEAD.unpack_from(view)
-    if version != VERSION:
-        raise PluginError(f"a memory image of format version {version}; this release reads version {VERSION}")
+    if version != FORMAT_VERSION:
+        raise PluginError(f"a memory image of format version {version}; this release reads version {FORMAT_VERSION}")
     body = view[_HEAD.size :]
     if header_size > len(body) or hashlib.sha256(body).digest() != digest:
         raise PluginError("the memory image is damaged or cut short: its checksum does not match; capture it again")
@@ -59,17 +54,17 @@ def load(magic: bytes, buffer: Any) -> tuple[object, memoryview]:
 
 
 def cut(lengths: Sequence[Any], content: memoryview, memory_size: int) -> Runs:
-    """Return the runs that lie in the content one after another, and fill it.
+    """Return the runs that make up the content, one after another.
 
     Args:
         lengths: address and length of each.
         content: their bytes.
-        memory_size: bytes of linear memory, which all lie in.
+        memory_size: bytes of linear memory, in which all must lie.
 
     Raises:
         PluginError: they do not fit.
     """
-    # The checksum is no signature: an image that somebody else made must not reach beyond linear memory either.
+    # The checksum is not a signature: an image that somebody else made must not reach beyond linear memory either.
     runs = []
     position, end = 0, 0
     for run in lengths:
@@ -79,26 +74,26 @@ def cut(lengths: Sequence[Any], content: memoryview, memory_size: int) -> Runs:
                 position, end = position + length, address + length
             case _:
                 raise PluginError(f"the memory image has an impossible run: {run}")
-    # The size of the header is not part of what is summed, but then the runs would not end where the content does.
+    # The checksum does not cover the header's size, but with a wrong one the runs would not end where the content does.
     if position != len(content) or end > memory_size:
         raise PluginError(f"the memory image's runs do not fit its memory of {memory_size} bytes")
     return tuple(runs)
 
 
-PAGE = 4096
-_ZERO_PAGE = bytes(PAGE)
+RUN_PAGE = 4096
+_ZERO_PAGE = bytes(RUN_PAGE)
 
 
 def changed(memory: bytes, before: bytes = b"") -> Runs:
-    """Return the pages of a memory that are not as they were before, neighbours together; without `before` those that
-    are not all zero.
+    """Return the pages of a memory that have changed, neighbours together; without `before`, those that are not all
+    zero.
     """
     runs: list[tuple[int, int]] = []
-    for start in range(0, len(memory), PAGE):
-        if memory[start : start + PAGE] == (before[start : start + PAGE] or _ZERO_PAGE):
+    for start in range(0, len(memory), RUN_PAGE):
+        if memory[start : start + RUN_PAGE] == (before[start : start + RUN_PAGE] or _ZERO_PAGE):
             continue
         if runs and runs[-1][1] == start:
-            runs[-1] = (runs[-1][0], start + PAGE)
+            runs[-1] = (runs[-1][0], start + RUN_PAGE)
         else:
-            runs.append((start, start + PAGE))
+            runs.append((start, start + RUN_PAGE))
     return tuple((start, memoryview(memory[start:end])) for start, end in runs)  # no views: they would keep all of it

@@ -1,62 +1,44 @@
 """Putting a memory image over linear memory: into a new instance, or in place after a job.
 
-In place, the memory stays resident: no page is given back or faulted in again, which is nearly all that a new instance
-costs. What a job can have changed lies below the high-water mark that the engine's allocator reports, or below the end
-of its input; everything there is either copied from the image or zeroed.
+In place, the memory stays resident: no page is given back and faulted in again, which is nearly all of what a new
+instance costs. A job can only have changed what lies below the high-water mark that the engine's allocator reports, or
+below the end of its input; everything there is either copied from the image or zeroed.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from typing import Protocol
 
-from parallel_exec.sandbox._engine.instance import Instance, LinearMemory
+from parallel_exec.sandbox._engine.memory import LinearMemory
+from parallel_exec.sandbox._image_file import Runs
 
 # Two runs of non-zero bytes this close are one block: a copy costs about 0.2 us to start, or 16 KiB of copying.
 JOIN_GAP = 16 << 10
 
-# Zeros that the first block has before it and the last one behind it, for the part of the stack and of the heap that a
-# small job uses: so one copy resets all of it.
+# Zeros before the first block and after the last one, where a small job uses stack and heap: so one copy resets all
+# that it wrote.
 MARGIN = 64 << 10
 
-# The shadow stack grows down from above address 0 and is the image's first range of zeros. This much of it lies below
-# the engine's limit, for functions that do not check the depth (scripts/build_guest.py): none reaches further below the
-# last check, or it would run off the stack, and trap, when the stack is nearly used up.
+# The shadow stack grows down towards address 0 and is the image's first range of zeros. This much of it lies below the
+# engine's limit, for functions that do not check the depth (scripts/build_guest.py). None reaches further below the
+# last check: it would run off a stack that is nearly used up, and trap.
 STACK_RESERVE = 32 << 10
-
 
 # `stack_low` of an instance that has not used its stack.
 UNUSED_STACK = 1 << 32
 
 
-class Image(Protocol):
-    """What a reset needs to know of a memory image."""
-
-    @property
-    def memory_size(self) -> int:
-        """Bytes of linear memory, a multiple of 64 KiB."""
-
-    @property
-    def runs(self) -> Sequence[tuple[int, memoryview]]:
-        """Non-zero runs, ascending and disjoint: address and bytes."""
-
-
-class EngineImage(Image, Protocol):
-    """What a new instance of the engine needs to know of one."""
-
-    @property
-    def globals(self) -> dict[str, int]:
-        """Values of the exported mutable globals."""
-
-
 class Plan:
-    """How to put one image over linear memory: which blocks to copy, and which ranges between them to zero."""
+    """How to put one image over linear memory: which blocks to copy, and which ranges between them to zero.
 
-    def __init__(self, image: Image) -> None:
+    Args:
+        runs: the image's bytes that are not zero.
+    """
+
+    def __init__(self, runs: Runs) -> None:
         groups: list[list[tuple[int, memoryview]]] = []
         end = 0
-        for address, content in image.runs:
+        for address, content in runs:
             if groups and address - end <= JOIN_GAP:
                 groups[-1].append((address, content))
             else:
@@ -101,12 +83,3 @@ class Plan:
             ctypes.memset(base + start, 0, end - start)
         if high_water > self._back:
             ctypes.memset(base + self._back, 0, high_water - self._back)
-
-
-def fill_new(instance: Instance, image: EngineImage, plan: Plan) -> None:
-    """Make a new instance of the engine, whose memory above its own data is zero, the image's."""
-    fresh = instance.size()
-    instance.grow_to(image.memory_size)
-    plan.apply(instance, min(fresh, image.memory_size), UNUSED_STACK)
-    for name, value in image.globals.items():
-        instance.set_global(name, value)

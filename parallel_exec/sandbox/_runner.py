@@ -1,21 +1,20 @@
-"""What a sandbox needs of its plugin's kind: one instance at a time, jobs in it, and a reset between them."""
+"""What a sandbox needs for either kind of plugin: one instance at a time, jobs in it, and a reset between them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import ClassVar, Generic, TypeVar
 
+from parallel_exec._codec.arrays import Encoded
 from parallel_exec._codec.documents import Input
 from parallel_exec.errors import PexecError
-from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox._console import OnConsole
 from parallel_exec.sandbox._engine.deadline import Deadline
-from parallel_exec.sandbox._engine.instance import LinearMemory
+from parallel_exec.sandbox._engine.memory import LinearMemory
 from parallel_exec.sandbox._image_file import Runs
 
-AnInstance = TypeVar("AnInstance", bound=LinearMemory, covariant=True)
+AnInstance_co = TypeVar("AnInstance_co", bound=LinearMemory, covariant=True)
 
 
 class Image(ABC):
@@ -23,8 +22,8 @@ class Image(ABC):
 
     Attributes:
         plugin_name: the plugin's name, for messages.
-        runs: what of linear memory is not zero: address and bytes of each stretch.
-        input: how documents are given to the plugin's functions if nothing else is said.
+        runs: the parts of linear memory that are not zero: address and bytes of each.
+        input: how the plugin's functions get documents by default.
     """
 
     plugin_name: str
@@ -32,31 +31,19 @@ class Image(ABC):
     input: ClassVar[Input]
 
     @abstractmethod
-    def runner(
-        self, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None
-    ) -> Runner[LinearMemory]:
-        """Return what runs the plugin's jobs in this thread.
-
-        Args:
-            limits: on each job.
-            on_console: receives the console's records, after the job that wrote them.
-            host: host functions by name.
-        """
-
-    @abstractmethod
     def to_bytes(self) -> bytes:
         """Return the image in its file format, which `load_image` reads."""
 
 
-class Runner(ABC, Generic[AnInstance]):
+class Runner(ABC, Generic[AnInstance_co]):
     """Runs one plugin's jobs, each from the plugin's image, in one instance that is reset or replaced between them. It
     belongs to one thread at a time.
 
     Attributes:
         limits: on each job.
         reached: how far into linear memory the last job reached, in bytes.
-        fuel_used: instructions that it took, or None where they are not counted.
-        reset_ns: nanoseconds that it took after that to be ready for the next one; 0 if another instance is needed.
+        fuel_used: instructions that it took, or None if they are not counted.
+        reset_ns: nanoseconds from its end to readiness for the next one; 0 if that needs another instance.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -64,17 +51,16 @@ class Runner(ABC, Generic[AnInstance]):
         self.reached = 0
         self.fuel_used: int | None = None
         self.reset_ns = 0
-        self._job = 0
         self._closed = False
         self._dirty = False  # whether a job may have left something in the instance's memory
-        self._instance: AnInstance | None = None
+        self._instance: AnInstance_co | None = None
         self._deadline: Deadline
 
     @abstractmethod
     def run(
         self,
         function: str,
-        content: bytes | bytearray | memoryview,
+        content: Encoded,
         kind: int,
         stopped: Callable[[], bool] | None,
     ) -> tuple[int, bytes]:
@@ -87,11 +73,11 @@ class Runner(ABC, Generic[AnInstance]):
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of linear memory that there are now."""
+        """The current size of linear memory in bytes."""
         return 0 if self._instance is None else self._instance.size()
 
     def stop(self) -> None:
-        """Have the job that another thread runs end as at its deadline."""
+        """End the job that another thread runs as if it had reached its deadline."""
         self._deadline.stop()
 
     def close(self) -> None:

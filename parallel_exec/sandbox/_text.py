@@ -1,4 +1,4 @@
-"""Text from the guest: UTF-8 in which a lone surrogate, which a string of JavaScript may hold, is like a character."""
+"""Text from the guest: UTF-8 in which a lone surrogate, which JavaScript allows, is encoded like a character."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def read_text(content: bytes) -> str:
     return units.decode("utf-16-le", "replace")
 
 
-def shown(text: str, most: int = 100) -> str:
-    r"""Return a text that a module's author made up as far as a message can show it.
+def printable(text: str, most: int = 100) -> str:
+    r"""Return as much of a text that a module's author chose as a message can show.
 
-    >>> shown("\x1b[31mred", 8) == "\ufffd[31mred"
+    >>> printable("\x1b[31mred", 8) == "\ufffd[31mred"
     True
     """
     return "".join(character if character.isprintable() else "\ufffd" for character in text[:most])

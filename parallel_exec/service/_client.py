@@ -26,8 +26,7 @@ import grpc
 from parallel_exec._codec.arrays import JSON, MESSAGE_PACK
 from parallel_exec._codec.documents import Input, Output, prepare, result_value
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._javascript import Plugin
-from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.plugins import Plugin, WasmPlugin
 from parallel_exec.pool._mapping import Errors
 from parallel_exec.service._protocol import schema, values
 from parallel_exec.service._protocol.connection import bearer, host_of

@@ -30,7 +30,7 @@ import redis
 
 from parallel_exec._codec import message_pack
 from parallel_exec.errors import PexecError
-from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.plugins import WasmPlugin
 from parallel_exec.service import Client
 from parallel_exec.verify.messages import SchemeChoice, Signed, sign
 from parallel_exec.verify.modules import module_path

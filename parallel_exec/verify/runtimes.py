@@ -17,9 +17,7 @@ from parallel_exec._codec import arrays
 from parallel_exec._codec.message_pack import decode, pack
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._function import PluginFunction
-from parallel_exec.plugins._javascript import Plugin
-from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.plugins import Plugin, PluginFunction, WasmPlugin
 from parallel_exec.pool import Pool
 from parallel_exec.sandbox import Sandbox
 from parallel_exec.sandbox._console import log_record

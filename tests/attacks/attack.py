@@ -1,5 +1,5 @@
-"""What an attack is, and how one is judged: by its error, its time, its memory, and what the jobs after it and beside it
-say. Each family's table is in a test module of its own.
+"""What an attack is, and how one is judged: by its error, its time, its memory, and the answers of the jobs after it and
+beside it. Each family's table is in a test module of its own.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ import parallel_exec as px
 
 MIB = 1 << 20
 
-# Of a process that runs a sandbox, beside its linear memory: what the interpreter takes for a result or an error.
+# For a process that runs a sandbox, beside its linear memory: what the interpreter takes for a result or an error.
 MEMORY_CONSTANT = 96 * MIB
 
-# A slow machine is no hang.
+# A slow machine is not a hang.
 PATIENCE_S = 15.0
 
-# Seconds that a job may compute beyond its deadline: the longest step that looks at none.
+# Seconds that a job may compute beyond its deadline: the longest step that never checks it.
 LATE_S = 1.0
 
-# Where time is not what is tested, there is enough of it. It is CPU time, and the grace long: a busy machine may well
-# keep a job waiting.
+# Enough time for tests of something else. It is CPU time, and the grace is long: a busy machine may keep a job waiting.
 CALM = px.Limits(
     time_s=20.0,
     clock="cpu",
@@ -39,11 +38,11 @@ CALM = px.Limits(
     output_bytes=4 * MIB,
     document_bytes=16 * MIB,
 )
-# Less memory, and so sooner used up.
+# Less memory, which is used up sooner.
 PATIENT = dataclasses.replace(CALM, memory_bytes=24 * MIB)
-# What never ends is stopped the same way after any time. The good jobs have the same limits.
+# An endless job is stopped the same way after any time. The good jobs have the same limits.
 HURRIED = dataclasses.replace(CALM, time_s=0.03)
-# For what needs memory to be filled, or made, before it comes to its loop.
+# For attacks that fill or make memory before their loop.
 PREPARING = dataclasses.replace(HURRIED, time_s=0.25)
 
 # `good` tells if anything of another job is left: in the plugin's state, in the built-in objects, in the engine.
@@ -79,10 +78,10 @@ class Attack:
 
     Attributes:
         code: a function body; what it returns or throws is the job's end.
-        errors: the types of error of which it must end with one; px.JSError is one that the plugin could have caught.
-            Empty: it ends with a value.
+        errors: it must end with one of these types of error; px.JSError is one that the plugin could have caught.
+            Empty: it must end with a value.
         says: what is in the error's text, or the value.
-        limits: those that it runs under; little time if time is what may end it.
+        limits: under which it runs; little time if that is what may end it.
         document: given to the function `echo` in place of the code.
     """
 
@@ -105,7 +104,7 @@ class Attack:
         """Assert that the attack ended as it should."""
         if not self.errors:
             assert not isinstance(end, BaseException), f"{self.name}: {end!r}"
-            assert self.says == "" or end == self.says, self.name
+            assert self.says in ("", end), self.name
         else:
             assert isinstance(end, self.errors), f"{self.name} ended with {end!r}"
             assert self.says in str(end), f"{self.name} ended with {end!r}"
@@ -140,7 +139,7 @@ def loops(bodies: dict[str, str], *errors: type[px.PexecError], **options: Any) 
 
 
 class Sandboxes:
-    """A sandbox for each of the limits, kept over all attacks, so that each meets what the one before has left."""
+    """A sandbox for each of the limits, kept over all attacks, so that each attack finds what the one before left."""
 
     def __init__(self) -> None:
         self._sandboxes: dict[px.Limits, px.Sandbox] = {}
@@ -203,7 +202,7 @@ class Pools:
             pool.shutdown()
 
 
-def expect(futures: list[Future[Any]], answers: list[Any], attack: Attack) -> None:
+def expect(futures: Sequence[Future[Any]], answers: list[Any], attack: Attack) -> None:
     assert [future.result(timeout=60) for future in futures] == answers, f"beside or after {attack.name}"
 
 
@@ -216,12 +215,13 @@ def outcome(job: Any) -> Any:
 
 
 def workers() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    found: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return found
 
 
 @contextlib.contextmanager
 def bounded_memory(processes: list[psutil.Process], limits: px.Limits) -> Iterator[None]:
-    """Assert that no process's peak exceeds what it has before by more than a job may use."""
+    """Assert that no process's peak exceeds its memory before by more than a job may use."""
     before = {process: _rss(process) for process in processes}
     for process in processes:
         with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
     python tests/attacks/soak.py --minutes 10 --workers 2
 
 Every good answer must be right, every job must end, no process may be left over, and this process's memory must not
-grow. Prints a summary; the exit status is 1 if anything of that fails.
+grow. Prints a summary; the exit status is 1 if any of that fails.
 """
 
 from __future__ import annotations
@@ -48,8 +48,74 @@ FAMILIES = (
 )
 IN_FLIGHT = 64
 JOB_S = 120.0  # a job that takes longer is lost
-FLAT = 64 * MIB  # what this process may grow by once it has warmed up
+FLAT = 64 * MIB  # how much this process may grow once it is warm
 WARM_S = 20.0
+
+
+class Soak:
+    """Jobs on one pool, their ends, and the faults that were found."""
+
+    def __init__(self, pool: px.Pool, share: float, seed: int) -> None:
+        self.faults: list[str] = []
+        self.ends: Counter[str] = Counter()
+        self.good = self.attacks = 0
+        self._pool = pool
+        self._share = share
+        self._draw = random.Random(seed)
+        self._hostile = [attack for family in FAMILIES for attack in family.TABLE]
+        self._numbers = itertools.count()
+        self._waiting: dict[Future[Any], tuple[float, Any]] = {}  # since when, and the answer: None for an attack
+
+    def run(self, end: float, memory: Memory) -> None:
+        """Submit jobs until `end`, and wait for all of them."""
+        while self._waiting or time.monotonic() < end:
+            while len(self._waiting) < IN_FLIGHT and time.monotonic() < end:
+                self._submit(next(self._numbers))
+            done, _pending = wait(self._waiting, timeout=1.0, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._judge(future, self._waiting.pop(future)[1])
+            lost = [future for future, (since, _answer) in self._waiting.items() if time.monotonic() - since > JOB_S]
+            if lost:
+                # sys.exit inside the block ends the pool, which would otherwise wait for them.
+                sys.exit(f"failed: {len(lost)} jobs have not ended after {JOB_S:g} s")
+            memory.look()
+
+    def _submit(self, number: int) -> None:
+        answer: list[Any] | None
+        if self._draw.random() < self._share:
+            name, document = self._draw.choice(self._hostile).call
+            function, answer = PLUGIN.function(name), None
+        elif number % 2:
+            function, document, answer = PLUGIN.function("good"), number, good_answer(number)
+        else:
+            function, document, answer = NEIGHBOUR.function("next"), number, [1, number, "undefined", "1,2"]
+        self._waiting[self._pool.submit(function, document)] = time.monotonic(), answer
+
+    def _judge(self, future: Future[Any], answer: list[Any] | None) -> None:
+        error = future.exception()
+        if answer is None:
+            self.attacks += 1
+            self.ends[type(error).__name__ if error else "a value"] += 1
+            if error is not None and not isinstance(error, px.PexecError):
+                self.faults.append(f"an attack ended with {error!r}")
+        elif error is not None or future.result() != answer:
+            self.faults.append(f"a good job ended with {error!r}" if error else "a good job's answer is wrong")
+        else:
+            self.good += 1
+
+
+class Memory:
+    """The most memory that this process had while it warmed up, and the most in all."""
+
+    def __init__(self, warm_until: float) -> None:
+        self.warm = self.peak = 0
+        self._warm_until = warm_until
+
+    def look(self) -> None:
+        rss = psutil.Process().memory_info().rss
+        if time.monotonic() < self._warm_until:
+            self.warm = max(self.warm, rss)
+        self.peak = max(self.peak, rss)
 
 
 def main() -> int:
@@ -60,70 +126,35 @@ def main() -> int:
     parser.add_argument("--attacks", type=float, default=0.03, help="the share of attacks among the jobs (0 to 1)")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    draw = random.Random(options.seed)
-    hostile = [attack for family in FAMILIES for attack in family.TABLE]
     end = time.monotonic() + 60.0 * options.minutes
-    warm = min(time.monotonic() + WARM_S, end)
-    me = psutil.Process()
-    before = {child.pid for child in me.children(recursive=True)}
-    faults: list[str] = []
-    ends: Counter[str] = Counter()
-    good = attacks = 0
-    warm_rss = peak_rss = 0
+    memory = Memory(min(time.monotonic() + WARM_S, end))
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
     with px.Pool(options.workers, limits=PREPARING) as pool:
-        waiting: dict[Future[Any], tuple[float, Any]] = {}
-        numbers = itertools.count()
-        while waiting or time.monotonic() < end:
-            while len(waiting) < IN_FLIGHT and time.monotonic() < end:
-                number = next(numbers)
-                if draw.random() < options.attacks:
-                    name, document = draw.choice(hostile).call
-                    future, expected = pool.submit(PLUGIN.function(name), document), None
-                elif number % 2:
-                    future, expected = pool.submit(PLUGIN.function("good"), number), good_answer(number)
-                else:
-                    answer = [1, number, "undefined", "1,2"]
-                    future, expected = pool.submit(NEIGHBOUR.function("next"), number), answer
-                waiting[future] = time.monotonic(), expected
-            done, _pending = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-            now = time.monotonic()
-            for future in done:
-                _since, expected = waiting.pop(future)
-                error = future.exception()
-                if expected is None:
-                    attacks += 1
-                    ends[type(error).__name__ if error else "a value"] += 1
-                    if error is not None and not isinstance(error, px.PexecError):
-                        faults.append(f"an attack ended with {error!r}")
-                elif error is not None or future.result() != expected:
-                    faults.append(f"a good job ended with {error!r}" if error else "a good job's answer is wrong")
-                else:
-                    good += 1
-            lost = [future for future, (since, _expected) in waiting.items() if now - since > JOB_S]
-            if lost:
-                # Leaving the pool by it ends the pool, too, which would otherwise wait for them.
-                sys.exit(f"failed: {len(lost)} jobs have not ended after {JOB_S:g} s")
-            rss = me.memory_info().rss
-            if now < warm:
-                warm_rss = max(warm_rss, rss)
-            peak_rss = max(peak_rss, rss)
-        most = len(me.children(recursive=True)) - len(before)
-        if most > options.workers + 1:
-            faults.append(f"{most} processes of a pool of {options.workers} workers")
-    psutil.wait_procs([child for child in me.children(recursive=True) if child.pid not in before], timeout=10)
-    orphans = [child.pid for child in me.children(recursive=True) if child.pid not in before]
-    if orphans:
+        soak = Soak(pool, options.attacks, options.seed)
+        soak.run(end, memory)
+        processes = len(started_since(before))
+    faults = soak.faults
+    if processes > options.workers + 1:
+        faults.append(f"{processes} processes of a pool of {options.workers} workers")
+    psutil.wait_procs(started_since(before), timeout=10)
+    if orphans := [child.pid for child in started_since(before)]:
         faults.append(f"processes left over: {orphans}")
-    if peak_rss > warm_rss + FLAT:
-        faults.append(f"this process grew from {warm_rss / MIB:.0f} to {peak_rss / MIB:.0f} MiB")
-    print(
-        f"{good} good jobs, {attacks} attacks, which ended with " + ", ".join(f"{n} {k}" for k, n in ends.most_common())
-    )
-    print(f"this process: {warm_rss / MIB:.0f} MiB when warm, {peak_rss / MIB:.0f} MiB at most")
-    for fault, count in Counter(faults).most_common(20):
-        print(f"FAULT ({count} times): {fault}")
-    print("failed" if faults else "passed")
+    if memory.peak > memory.warm + FLAT:
+        faults.append(f"this process grew from {memory.warm / MIB:.0f} to {memory.peak / MIB:.0f} MiB")
+    ends = ", ".join(f"{count} {name}" for name, count in soak.ends.most_common())
+    report = [
+        f"{soak.good} good jobs, {soak.attacks} attacks, which ended with {ends}",
+        f"this process: {memory.warm / MIB:.0f} MiB when warm, {memory.peak / MIB:.0f} MiB at most",
+        *(f"FAULT ({count} times): {fault}" for fault, count in Counter(faults).most_common(20)),
+        "failed" if faults else "passed",
+    ]
+    print(*report, sep="\n")  # noqa: T201 - what the program is for
     return 1 if faults else 0
+
+
+def started_since(before: set[int]) -> list[psutil.Process]:
+    """Return this process's children that are not among these."""
+    return [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""Looking for a way out: host objects, modules, threads, clocks, and what they would tell of the machine."""
+"""Looking for a way out: host objects, modules, threads, clocks, and what they would reveal about the machine."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from pathlib import Path
 
 import pytest
 
 import parallel_exec as px
 from tests.attacks.attack import CALM, PATIENT, PLUGIN, Attack, judged
+from tests.sandbox.inside import instance_of
 
-# Names that hosts of JavaScript give it: none is there.
+# Names that other hosts define: none exists.
 HOST_NAMES = [
     "process",
     "require",
@@ -165,12 +167,12 @@ def test_nothing_of_the_host_is_in_its_memory() -> None:
     try:
         with px.Sandbox(PLUGIN, limits=CALM) as sandbox:
             sandbox.call("good", 1)
-            instance = sandbox._runner._instance
+            instance = instance_of(sandbox)
             assert instance is not None
             memory = instance.read(0, instance.size())
     finally:
         del os.environ["PEXEC_TEST_SECRET"]
-    for text in (secret, os.getcwd(), os.environ.get("HOME", "/nowhere"), os.path.dirname(px.__file__)):
+    for text in (secret, str(Path.cwd()), os.environ.get("HOME", "/nowhere"), str(Path(px.__file__).parent)):
         assert text.encode() not in memory or len(text) < 4
 
 

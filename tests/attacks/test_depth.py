@@ -85,7 +85,7 @@ PARSED = {
     "regexp-lookaheads": "new RegExp('(?='.repeat(1e5) + ')'.repeat(1e5))",
 }  # fmt: skip
 
-# What each level takes more of may be refused before the depth is.
+# Something else that each level takes may run out before the depth does.
 GROWING = {
     "spread": "const f = (...a) => f(...a, 1); f()",
     "bind": "let f = () => 1; for (let i = 0; i < 1e5; i++) f = f.bind(); f()",
@@ -93,7 +93,7 @@ GROWING = {
     "promise-nested": "let p = Promise.resolve(1); for (let i = 0; i < 1e5; i++) { const q = p; p = (async () => q)() } return p",
 }  # fmt: skip
 
-# What is deep and may yet be done, because nothing recurs or there is enough stack.
+# Deep, but possible, because nothing recurs or there is enough stack.
 EITHER = {
     "rope": "let s = ''; for (let i = 0; i < 1e4; i++) s = 'a' + s + 'b'; return s.length + s.charCodeAt(5)",
     "linked-freed": "let a = null; for (let i = 0; i < 1e5; i++) a = {a}; a = null; return 1",

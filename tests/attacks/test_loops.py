@@ -190,7 +190,7 @@ ENDLESS = [
     for attack in loops({family + name: code for name, code in bodies.items()})
 ]
 
-# Without end, and without a bound on what they take: memory runs out first.
+# Endless, and taking ever more: memory runs out first.
 GREEDY = {
     "array-from-endless": "Array.from({[Symbol.iterator]: () => ({next: () => ({})})})",
     "spread-endless": "[...(function* () { for (;;) yield 1 })()]",
@@ -201,7 +201,7 @@ GREEDY = {
     "promise-all-endless": "return Promise.all((function* () { for (;;) yield 1 })())",
     "group-by-endless": "Object.groupBy((function* () { for (;;) yield 1 })(), x => x)",
 }
-# These grow by what waits to run: collecting it may take all the time that there is.
+# These grow by what waits to run; collecting it may take all the time.
 QUEUED = {
     "promise-chains-grow": "const f = () => { Promise.resolve().then(f); Promise.resolve().then(f) }; f();"
     " return new Promise(() => {})",

@@ -1,4 +1,4 @@
-"""Eating memory, in many forms: the job is refused, the process keeps within its bound, and what it took is given back."""
+"""Eating memory, in many forms: the job is refused, the process stays within its bound, and what it took is given back."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ GREEDY = {
     "held-while-throwing": "const a = []; try { for (;;) a.push({}) } finally { kept.push(a) }",
 }
 
-# Here the plugin catches the refusal, and goes on with what there is.
+# Here the plugin catches the refusal and goes on with what it has.
 RECOVERED = [
     Attack("freed", "let a = []; try { for (;;) a.push({}) } catch { a = null } return [1, 2].map(x => 2 * x)", (), [2, 4]),
     Attack("held", "try { for (;;) kept.push(new Uint8Array(1e5)) } catch { return 'full' }", (), "full"),

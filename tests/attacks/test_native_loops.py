@@ -7,7 +7,7 @@ from tests.attacks.attack import PREPARING, Attack, judged, loops
 
 # These never end by themselves, whatever the machine's speed.
 ENDLESS = {
-    # length is whatever an object says
+    # an object may claim any length
     "index-of": "Array.prototype.indexOf.call({length: 2 ** 53 - 1}, 1)",
     "last-index-of": "Array.prototype.lastIndexOf.call({length: 2 ** 53 - 1}, 1)",
     "includes": "Array.prototype.includes.call({length: 2 ** 53 - 1}, 1)",
@@ -87,7 +87,7 @@ ENDLESS = {
     "garbage": "for (;;) { const a = {}; a.a = a }",
 }
 
-# These, too, but what they loop over takes a while to make.
+# Nor do these, but making what they loop over takes a while.
 PREPARED = {
     "flatten-rope": "let s = ''; for (let i = 0; i < 1e6; i++) s = s + 'a'; for (;;) (s + 'b').charCodeAt(1e6)",
     "compare": "const a = 'x'.repeat(1e7), b = a + 'y'; for (;;) a === b.slice(0, 1e7)",
@@ -107,7 +107,7 @@ PREPARED = {
     "structured": "const a = new Array(1e5).fill(0).map((_, i) => ({i})); for (;;) JSON.parse(JSON.stringify(a))",
 }
 
-# What takes all memory that there is; what the engine refuses at once.
+# These take all memory; those below the engine refuses at once.
 GREEDY = {
     "fill": "Array.prototype.fill.call({length: 2 ** 53 - 1}, 1)",
     "array-from-length-32": "Array.from({length: 2 ** 32 - 1})",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 import parallel_exec as px
 from tests.attacks.attack import CALM, PATIENT, PLUGIN, Attack, judged, loops
 
-WRITTEN = {
+WRITTEN: dict[str, tuple[str, Any]] = {
     "undefined": ("return undefined", None),
     "function": ("return () => 1", None),
     "symbol": ("return Symbol()", None),
@@ -29,10 +30,10 @@ WRITTEN = {
                         [{"x": 1}, {"x": 2}, {"x": 3}]),
     "getter-detaches": ("const b = new ArrayBuffer(8), v = new Uint8Array(b); return [{get x() { b.transfer(); return 1 }}, v]",
                         [{"x": 1}, {}]),
-    "typed-shrinks": ("const b = new ArrayBuffer(8, {maxByteLength: 8}), v = new Uint8Array(b);"
-                      " return [{toJSON() { b.resize(2); return 1 }}, v]", [1, {"0": 0, "1": 0}]),
-    "proxy-keys-twice": ("return new Proxy({}, {ownKeys: () => ['a', 'b'], get: (t, k) => k,"
-                         " getOwnPropertyDescriptor: () => ({enumerable: true, configurable: true})})", {"a": "a", "b": "b"}),
+    "typed-shrinks": (("const b = new ArrayBuffer(8, {maxByteLength: 8}), v = new Uint8Array(b);"
+                      " return [{toJSON() { b.resize(2); return 1 }}, v]"), [1, {"0": 0, "1": 0}]),
+    "proxy-keys-twice": (("return new Proxy({}, {ownKeys: () => ['a', 'b'], get: (t, k) => k,"
+                         " getOwnPropertyDescriptor: () => ({enumerable: true, configurable: true})})"), {"a": "a", "b": "b"}),
     "proxy-array-lies": ("return new Proxy([], {get: (t, k) => k === 'length' ? 3 : k === 'toJSON' ? undefined : k})", ["0", "1", "2"]),
     "proxy-length-changes": ("let n = 0; return new Proxy([], {get: (t, k) => k === 'length' ? ++n : undefined})", [None]),
     "boxed": ("return [new Number(1), new String('s'), new Boolean(false)]", [1, "s", False]),
@@ -91,6 +92,9 @@ def bytes_of(text: str, count: int) -> bytes:
     return text.encode() * count
 
 
+CYCLIC: list[Any] = []
+CYCLIC.append(CYCLIC)
+
 READ = [
     Attack("document-empty", document=b"", errors=(px.InvalidDocument,)),
     Attack("document-blank", document=b" \n\t ", errors=(px.InvalidDocument,)),
@@ -122,7 +126,7 @@ READ = [
     Attack("document-large", document=b'"' + b"x" * 17_000_000 + b'"', errors=(px.InvalidDocument,), says="Limits.document_bytes"),
     Attack("document-fills", document=b"[" + b"{}," * 3_000_000 + b"1]", errors=(px.MemoryLimitExceeded,), limits=PATIENT),
     Attack("document-many-keys", document=json.dumps({f"k{i}": i for i in range(500_000)}).encode(), errors=(px.MemoryLimitExceeded,), limits=PATIENT),
-    Attack("document-value-cyclic", document=(lambda a: a.append(a) or a)([]), errors=(px.InvalidDocument,)),  # type: ignore[func-returns-value]
+    Attack("document-value-cyclic", document=CYCLIC, errors=(px.InvalidDocument,)),
     Attack("document-value-object", document=object(), errors=(px.InvalidDocument,)),
     Attack("document-value-large-number", document=1 << 70, errors=(px.InvalidDocument,)),
 ]  # fmt: skip

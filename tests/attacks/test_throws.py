@@ -107,7 +107,7 @@ TABLE += [
 TABLE += loops({f"endless-{name}": f"throw ({value})" for name, value in ENDLESS.items()})
 TABLE += loops({f"endless-rejected-{name}": f"return Promise.reject({value})" for name, value in ENDLESS.items()})
 TABLE += [
-    # 100 MB do not fit the memory that a job has: refused before it is a message.
+    # 100 MB do not fit the job's memory: they are refused before they become a message.
     Attack("message-of-100-mb", "throw new Error('x'.repeat(1e8))", (px.MemoryLimitExceeded,)),
     Attack("message-while-reported", "throw Object.defineProperty(new Error(), 'message', {get: () => 'x'.repeat(1e8)})",
            (px.MemoryLimitExceeded, px.JSError)),

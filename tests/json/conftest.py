@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import parallel_exec as px
-from tests.json.json_oracle import ORACLE
+from tests.json.oracle import ORACLE
 
 
 @pytest.fixture(scope="session")

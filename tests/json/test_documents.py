@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import parallel_exec as px
-from tests.json import json_texts as texts
-from tests.json.json_judge import fault, python_accepts
-from tests.json.json_settings import examples
+from tests.json import texts
+from tests.json.judge import fault, python_accepts
+from tests.json.oracle import examples
 
 
 def offset_of(oracle: px.Sandbox, document: bytes) -> int | None:
@@ -36,9 +37,17 @@ def test_a_document_is_taken_or_refused_at_the_right_byte(oracle: px.Sandbox, te
     check(oracle, text.encode("utf-8", "surrogatepass"))
 
 
+PIECES: dict[str, st.SearchStrategy[Any]] = {
+    "text": st.one_of(texts.VALID, texts.kinds()),
+    "where": st.floats(0, 1),
+    "piece": st.binary(min_size=1, max_size=4),
+    "replace": st.booleans(),
+}
+
+
 @examples(150)
-@given(st.one_of(texts.VALID, texts.kinds()), st.floats(0, 1), st.binary(min_size=1, max_size=4), st.booleans())
-def test_bytes_in_the_middle(oracle: px.Sandbox, text: str, where: float, piece: bytes, replace: bool) -> None:
+@given(**PIECES)
+def test_bytes_in_the_middle(oracle: px.Sandbox, text: str, where: float, piece: bytes, *, replace: bool) -> None:
     document = text.encode()
     at = int(where * len(document))
     check(oracle, document[:at] + piece + document[at + len(piece) if replace else at :])
@@ -46,8 +55,10 @@ def test_bytes_in_the_middle(oracle: px.Sandbox, text: str, where: float, piece:
 
 @pytest.mark.nightly
 @examples(20_000)
-@given(st.one_of(texts.VALID, texts.kinds()), st.floats(0, 1), st.binary(min_size=1, max_size=4), st.booleans())
-def test_bytes_in_the_middle_of_many(oracle: px.Sandbox, text: str, where: float, piece: bytes, replace: bool) -> None:
+@given(**PIECES)
+def test_bytes_in_the_middle_of_many(
+    oracle: px.Sandbox, text: str, where: float, piece: bytes, *, replace: bool
+) -> None:
     document = text.encode()
     at = int(where * len(document))
     check(oracle, document[:at] + piece + document[at + len(piece) if replace else at :])

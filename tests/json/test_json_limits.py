@@ -10,7 +10,10 @@ from collections.abc import Callable
 import pytest
 
 import parallel_exec as px
-from tests.json.json_oracle import ORACLE
+from parallel_exec.sandbox._js.instance import JavaScriptInstance
+from parallel_exec.sandbox._js.runner import JavaScriptRunner
+from tests.json.oracle import ORACLE
+from tests.sandbox.inside import instance_of, javascript_runner_of
 
 MIB = 1 << 20
 
@@ -20,9 +23,9 @@ def sandbox(**limits: float | None) -> px.Sandbox:
 
 
 def memory_after(box: px.Sandbox, call: Callable[[], object]) -> int:
-    """Bytes of linear memory that the instance has after a call, on which it may fail."""
+    """Bytes of linear memory that the instance has after a call, which may fail."""
     box.call("identity", 0)
-    instance = box._runner._instance
+    instance = instance_of(box)
     assert instance is not None
     with contextlib.suppress(px.PexecError):
         call()
@@ -157,8 +160,19 @@ def test_a_result_that_is_nested_too_deeply_is_a_range_error(function: str) -> N
         assert box.call("text", 1) == "x"
 
 
+def note_heap_used(runner: JavaScriptRunner, instance: JavaScriptInstance, kept: list[int]) -> None:
+    """Have each job note how much of the heap it used, before its reset."""
+    run = runner._run  # noqa: SLF001 - nothing else happens between a job and its reset
+
+    def note() -> None:
+        run()
+        kept.append(instance.reply().heap_used)
+
+    runner._run = note  # noqa: SLF001
+
+
 def test_what_is_learnt_does_not_grow_without_bound() -> None:
-    """Distinct keys leave hardly more behind than with the engine's own parser."""
+    """Distinct keys leave hardly more in the heap than with the engine's own parser."""
     source = """
     const text = (n) => '[' + Array.from({ length: n }, (_, i) => `{"k${i}":{"l${i}":[{"m${i}":1}]}}`).join(',') + ']';
     function own(n) { return JSON.parse(text(n), (_k, v) => v).length }
@@ -169,15 +183,10 @@ def test_what_is_learnt_does_not_grow_without_bound() -> None:
     for function in ("own", "ours"):
         with px.Sandbox(px.Plugin(source), limits=limits) as box:
             box.call(function, 1)
-            instance = box._runner._instance
+            instance, runner = instance_of(box), javascript_runner_of(box)
             assert instance is not None
-            run, kept = box._runner._run, []
-
-            def note(run: Callable[[], None] = run, kept: list[int] = kept, instance: object = instance) -> None:
-                run()
-                kept.append(instance.reply().heap_used)  # type: ignore[attr-defined]
-
-            box._runner._run = note
+            kept: list[int] = []
+            note_heap_used(runner, instance, kept)
             assert box.call(function, 10) == 10
             assert box.call(function, count) == count
             used[function] = kept[1] - kept[0]

@@ -168,12 +168,12 @@ def test_decimals_of_15_to_19_digits_near_halfway(oracle: px.Sandbox) -> None:
             [source.uniform(-180, 180), source.uniform(0, 1e6), source.uniform(0, 1e-3), source.uniform(1e15, 1e19)]
         )
         half = decimal((Fraction(abs(number)) + Fraction(math.nextafter(abs(number), math.inf))) / 2)
-        for digits in range(15, 20):
-            texts.append(
-                half[: digits + 1]
-                if "." in half[:digits]
-                else half[:digits] + "e" + str(max(0, len(half.partition(".")[0]) - digits))
-            )
+        texts += [
+            half[: digits + 1]
+            if "." in half[:digits]
+            else half[:digits] + "e" + str(max(0, len(half.partition(".")[0]) - digits))
+            for digits in range(15, 20)
+        ]
     check_reading(oracle, texts)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import parallel_exec as px
-from tests.json import json_texts as texts
-from tests.json.json_settings import examples
+from tests.json import texts
+from tests.json.oracle import examples
 
 
 def assert_alike(oracle: px.Sandbox, batch: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What sample documents have taught is in the image: it makes reading faster, and changes nothing else."""
+"""What the reader learned from sample documents is in the image: it makes reading faster and changes nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import parallel_exec as px
-from tests.json import json_texts as texts
-from tests.json.json_oracle import ORACLE
-from tests.json.json_settings import examples
+from tests.json import texts
+from tests.json.oracle import ORACLE, examples
 
 LIMITS = px.Limits(time_s=None, memory_bytes=1 << 30)
 FEATURE = {

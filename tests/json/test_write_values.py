@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 
 import parallel_exec as px
-from tests.json.json_settings import examples
-from tests.json.json_values import BRANCHES, LEAVES, VALUES, fill
+from tests.json.oracle import examples
+from tests.json.values import BRANCHES, LEAVES, VALUES, fill
 
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[-+.\de]*')
 

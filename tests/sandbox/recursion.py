@@ -1,4 +1,4 @@
-"""What the tests of deep recursion share: a sandbox, and what becomes of a piece of code in it."""
+"""What the tests of deep recursion share: a sandbox, and how a piece of code ends in it."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import wasmtime
 
 from parallel_exec.sandbox._engine import artifact
 from parallel_exec.sandbox._engine.engine import CONFIG_KEY, Engine
+from parallel_exec.sandbox._engine.version import wasmtime_version
 
 KEY = artifact.artifact_key("0" * 64, CONFIG_KEY)
 WASM = bytes(wasmtime.wat2wasm('(module (func (export "answer") (result i32) i32.const 42))'))
@@ -42,7 +44,7 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
             compiled.append(wasm)
             super().__init__(engine, wasm)
 
-    monkeypatch.setattr(artifact.wasmtime, "Module", Counted)
+    monkeypatch.setattr(wasmtime, "Module", Counted)
     return compiled
 
 
@@ -90,7 +92,7 @@ def test_the_key_holds_everything_that_machine_code_depends_on(monkeypatch: pyte
             patch.setattr(artifact, name, lambda value=value: value)
             keys.add(artifact.artifact_key("0" * 64, CONFIG_KEY))
     with monkeypatch.context() as patch:
-        patch.setattr(artifact.platform, "machine", lambda: "riscv64")
+        patch.setattr(platform, "machine", lambda: "riscv64")
         keys.add(artifact.artifact_key("0" * 64, CONFIG_KEY))
     assert len(keys) == 6
     assert artifact.artifact_key("0" * 64, CONFIG_KEY) == KEY
@@ -120,7 +122,7 @@ def test_a_damaged_artifact_is_compiled_anew(
         "garbage": b"not machine code" * 1000,
         "truncated": good[: len(good) // 2],
         "header": b"\x7fELF" + bytes(60) + good[64:],
-        "another wasmtime": good.replace(artifact.wasmtime_version().encode(), b"9.0.0", 1),
+        "another wasmtime": good.replace(wasmtime_version().encode(), b"9.0.0", 1),
     }[damage]
     path.write_bytes(damaged)
     load()
@@ -161,7 +163,7 @@ def test_a_file_that_others_can_write_to(
     path.chmod(0o620)
     load()
     assert len(compilations) == 2
-    assert "is not a file that only its owner, you, can write" in warnings(caplog)[0]
+    assert "is not a file that only you, its owner, can write" in warnings(caplog)[0]
     assert stat.S_IMODE(path.stat().st_mode) & 0o022 == 0  # replaced
     load()
     assert len(compilations) == 2
@@ -177,7 +179,7 @@ def test_symbolic_links(
     path.symlink_to(target)
     load()
     assert len(compilations) == 2
-    assert "is not a file that only its owner" in warnings(caplog)[0]
+    assert "is not a file that only you, its owner," in warnings(caplog)[0]
     assert not path.is_symlink()
     moved = tmp_path / "moved"
     cache.rename(moved)
@@ -193,16 +195,16 @@ def test_what_belongs_to_somebody_else(
     load()
     compilations.clear()
     real, other = os.getuid(), os.getuid() + 1
-    monkeypatch.setattr(artifact.os, "getuid", lambda: other)
+    monkeypatch.setattr(os, "getuid", lambda: other)
     assert_works_without_a_cache(compilations, caplog, f"{cache} belongs to another user")
-    # Only the file: the directory is looked at first.
+    # Only the file: the directory is checked first.
     answers = iter([real, other, other])
-    monkeypatch.setattr(artifact.os, "getuid", lambda: next(answers, real))
+    monkeypatch.setattr(os, "getuid", lambda: next(answers, real))
     compilations.clear()
     caplog.clear()
     load()
     assert len(compilations) == 1
-    assert "is not a file that only its owner" in warnings(caplog)[0]
+    assert "is not a file that only you, its owner," in warnings(caplog)[0]
 
 
 def test_a_directory_that_cannot_be_made(
@@ -238,7 +240,7 @@ def test_a_full_disk(
     def refuse(_source: str, _target: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact.os, "replace", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     assert_works_without_a_cache(compilations, caplog, "the compiled engine is not cached: ")
     assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
 

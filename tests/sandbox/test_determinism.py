@@ -1,4 +1,4 @@
-"""Pinned by Limits(seed=..., time=...), a plugin gives the same bytes in every sandbox, worker, process and run."""
+"""With Limits(seed=..., time=...), a plugin gives the same bytes in every sandbox, worker, process and run."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ print(answers())
 def answers(limits: px.Limits = PINNED) -> str:
     """Run everything in a sandbox and return a digest of all that it gives."""
     told: list[tuple[int, str]] = []
-    with px.Sandbox(PLUGIN._capture(limits), limits=limits, on_console=lambda *record: told.append(record)) as sandbox:
+    with px.Sandbox(PLUGIN.capture(limits), limits=limits, on_console=lambda *record: told.append(record)) as sandbox:
         found = [sandbox.call_bytes("probe", DOCUMENT), sandbox.call_bytes("later", 0), sandbox.call_bytes("bytes", 0)]
         with pytest.raises(px.JSError) as caught:
             sandbox.call("fails", 0)
@@ -127,11 +127,11 @@ def test_in_workers() -> None:
 
 
 def test_images_are_the_same() -> None:
-    assert len({PLUGIN._capture(PINNED).to_bytes() for _ in range(3)}) == 1
+    assert len({PLUGIN.capture(PINNED).to_bytes() for _ in range(3)}) == 1
 
 
 def test_every_nan_is_canonical() -> None:
-    """So that no run tells the machine's own NaNs (0/0 is negative on x86 and positive on ARM)."""
+    """So that no result depends on the machine's own NaNs (0/0 is negative on x86 and positive on ARM)."""
     with px.Sandbox(PLUGIN, limits=PINNED) as sandbox:
         double, single, view, *_rest, half, added, holes, filled = sandbox.call("probe", DOCUMENT)["nans"]
         made = bytes.fromhex(double)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import parallel_exec as px
+from parallel_exec.sandbox._js.driver import SourceKind
 
 WAYS = [
     "eval('1')",
@@ -35,7 +36,7 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["script", "module"])
-def test_no_code_from_strings(way: str, kind: px.plugin.Kind) -> None:
+def test_no_code_from_strings(way: str, kind: SourceKind) -> None:
     source = f"{'export ' if kind == 'module' else ''}function f() {{ return {way} }}"
     with px.Sandbox(px.Plugin(source, kind=kind, eval=False)) as sandbox:
         for _ in range(2):

@@ -45,7 +45,7 @@ def test_the_count_is_the_same_in_every_instance_state_and_process() -> None:
         first = counts(sandbox)
         assert all(count is not None and count > 1000 for count in first)
         assert len(set(first)) == len(DOCUMENTS)
-        # After jobs that grew the memory, that failed, and that cost the instance.
+        # After jobs that grew the memory, that failed, and that ended the instance.
         sandbox.call("run", "return new Uint8Array(3e7).fill(1).length")
         with pytest.raises(px.JSError):
             sandbox.call("run", "throw 1")

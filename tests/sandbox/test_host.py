@@ -22,7 +22,9 @@ import pytest
 import wasmtime
 
 import parallel_exec as px
+from parallel_exec.plugins._base import kept_images
 from parallel_exec.sandbox._engine import raw
+from tests.sandbox.inside import instance_of
 
 Caller = Callable[..., Any]
 
@@ -46,7 +48,7 @@ def given() -> Given:
 
 @pytest.fixture
 def call(given: Given) -> Iterator[Caller]:
-    """Run a function body that may call `lookup`, in one sandbox; limits make it another."""
+    """Run a function body that may call `lookup`, in one sandbox; other limits make another one."""
     made: dict[tuple[Any, ...], px.Sandbox] = {}
 
     def run(body: str, document: Any = None, **limits: Any) -> Any:
@@ -178,7 +180,7 @@ def test_a_plugin_cannot_flood_the_log(call: Caller, given: Given, caplog: pytes
         caplog.clear()
         call("for (let i = 0; i < 100; i++) try { lookup() } catch {}")
         assert len(caplog.records) == 6
-        assert "not logged any more" in caplog.text
+        assert "further failures are not logged" in caplog.text
 
 
 def test_the_deadline_holds_over_host_functions(call: Caller, given: Given) -> None:
@@ -239,7 +241,7 @@ def test_a_sandbox_cannot_be_entered_twice(given: Given) -> None:
 
 
 def test_deep_recursion_on_both_levels() -> None:
-    # Through JSON.stringify, which takes most native stack; each level's bottom calls the next level.
+    # Through JSON.stringify, which takes the most native stack; the deepest call of each level calls the next level.
     source = """let depth = 0;
     const f = x => { depth++; try { return +JSON.stringify({toJSON: () => f(x)}) } catch { return more(x) } };
     const g = x => [f(x), depth]"""
@@ -277,7 +279,7 @@ def test_names() -> None:
         px.Plugin("", host={"a": later})
     with pytest.raises(TypeError, match=r"Plugin\.host must map names to functions, not list"):
         px.Plugin("", host=[len])  # type: ignore[arg-type]
-    # The plugin may have its own of that name.
+    # The plugin may have a function of its own with that name.
     assert px.Plugin("function len(x) { return 7 } const f = x => len(x)", host={"len": len}).function("f")("") == 7
     assert px.Plugin("const len = 5; const f = x => len", host={"len": len}).function("f")("") == 5
     assert px.Plugin("export const f = x => len(x)", host={"len": len}).function("f")("abc") == 3
@@ -296,13 +298,15 @@ def test_a_memory_image_has_no_functions_of_its_own() -> None:
 
 
 def test_functions_are_pickled_by_reference() -> None:
-    host = {"join": posixpath.join, "hypot": math.hypot, "add": operator.add, "length": len}
+    host: dict[str, Caller] = {"join": posixpath.join, "hypot": math.hypot, "add": operator.add, "length": len}
     plugin = px.Plugin("const f = ([a, b]) => [hypot(a, b), join('x', 'y'), length([1])]", host=host)
     again = pickle.loads(pickle.dumps(plugin.function("f")))
     assert again == plugin.function("f") and again.plugin.host == host
     assert again.plugin.digest == plugin.digest
     assert again([3, 4]) == [5.0, "x/y", 1]
-    for function in (lambda: 1, failing(KeyError()), Given().lookup, {}.get, print.__call__):
+    empty: dict[str, int] = {}
+    elsewhere: list[Caller] = [lambda: 1, failing(KeyError()), Given().lookup, empty.get, operator.itemgetter(0)]
+    for function in elsewhere:
         with pytest.raises(px.PluginError, match=r"the host function 'f' \(.*\) cannot be sent to another process"):
             pickle.dumps(px.Plugin("", host={"f": function}))
     assert px.Plugin("", host={"f": failing}).digest != px.Plugin("", host={"f": len}).digest
@@ -333,14 +337,15 @@ def test_a_closed_sandbox_frees_its_functions_and_memory() -> None:
     for _ in range(3):
         sandbox = px.Sandbox(px.Plugin("const f = () => get()", host={"get": get}).image(), host={"get": get})
         assert sandbox.call("f", 0) == 0
-        instance = weakref.ref(sandbox._runner._instance)  # type: ignore[arg-type]
+        made = instance_of(sandbox)
+        assert made is not None
+        instance = weakref.ref(made)
+        del made
         sandbox.close()
         gc.collect()
         assert instance() is None
     del sandbox, get
-    from parallel_exec.plugins import _base as any_plugin
-
-    any_plugin._images._images.clear()
+    kept_images.images.clear()
     gc.collect()
     assert held() is None
 
@@ -359,7 +364,7 @@ def test_an_interruption_is_raised_once() -> None:
         px.Sandbox(px.WasmPlugin(bytes(wasmtime.wat2wasm(f"(module {fields} {call})"))))
 
 
-# What is raised where WebAssembly calls Python
+# Exceptions where WebAssembly calls Python
 
 
 def test_an_interruption_while_the_plugin_computes_ends_the_job() -> None:

@@ -1,4 +1,4 @@
-"""Memory images: there and back again through bytes and files, never damaged, never of another engine, never copied."""
+"""Memory images: to bytes and files and back, never damaged, never of another engine, never copied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._js import image as image_module
 
 SOURCE = """
 const table = new Map([["a", 1]]);
@@ -105,7 +104,7 @@ def test_a_file_is_written_whole_or_not_at_all(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_module.os, "replace", refuse)
+        patch.setattr(Path, "replace", refuse)
         with pytest.raises(OSError, match="No space left"):
             image.save(path)
     assert path.read_bytes() == b"before"
@@ -153,7 +152,7 @@ def test_over_mapped_memory(content: bytes, tmp_path: Path) -> None:
     assert answer(image) == ANSWER
 
 
-def assert_refused(content: bytes, message: str = "memory image") -> None:
+def assert_refused(content: bytes | bytearray, message: str = "memory image") -> None:
     with pytest.raises(px.PluginError, match=message):
         px.MemoryImage.from_bytes(content)
 
@@ -210,36 +209,36 @@ FORGED: dict[str, Callable[[dict[str, Any]], object]] = {
     "a negative length": lambda h: h["runs"].__setitem__(0, [h["runs"][0][0], -1]),
     "an address beyond memory": lambda h: h["runs"].__setitem__(-1, [1 << 40, h["runs"][-1][1]]),
     "a fraction": lambda h: h["runs"].__setitem__(0, [0.5, h["runs"][0][1]]),
-    "runs that are none": lambda h: h.update(runs=5),
+    "runs that are not a list": lambda h: h.update(runs=5),
     "no runs": lambda h: h.update(runs=[]),
     "runs of three": lambda h: h.update(runs=[[1, 2, 3]]),
     "a memory too small": lambda h: h.update(memory_size=65536),
     "a memory of odd size": lambda h: h.update(memory_size=h["memory_size"] + 1),
     "a memory too large": lambda h: h.update(memory_size=1 << 33),
-    "a memory that is no number": lambda h: h.update(memory_size="1"),
+    "a memory that is not a number": lambda h: h.update(memory_size="1"),
     "an input beyond memory": lambda h: h.update(input_ptr=h["memory_size"] + 1),
     "a negative input": lambda h: h.update(input_ptr=-8),
-    "an input that is no number": lambda h: h.update(input_ptr=None),
+    "an input that is not a number": lambda h: h.update(input_ptr=None),
     "a missing field": lambda h: h.pop("input_ptr"),
     "a missing build": lambda h: h.pop("build_id"),
     "another field": lambda h: h.update(extra=1),
     "other globals": lambda h: h.update(globals={"memory": 1}),
-    "globals that are none": lambda h: h.update(globals=[1]),
+    "globals that are not a dict": lambda h: h.update(globals=[1]),
     "a global too large": lambda h: h.update(globals={"__stack_pointer": 1 << 40}),
-    "a name that is none": lambda h: h.update(plugin_name=7),
+    "a name that is not a text": lambda h: h.update(plugin_name=7),
 }
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 def test_a_forged_header_is_refused(content: bytes, forge: Callable[[dict[str, Any]], object]) -> None:
-    # The checksum is no signature: whoever can write the file can make it right.
+    # The checksum is not a signature: anybody who can write the file can make it right.
     header = header_of(content)
     forge(header)
     assert_refused(sealed(header, content[HEAD.size + HEAD.unpack_from(content)[2] :]))
 
 
 @pytest.mark.parametrize("header", [b"", b"{}", b"[]", b"null", b"{", b"\xff", b"[" * 5000])
-def test_a_header_that_is_none_is_refused(header: bytes) -> None:
+def test_a_header_that_is_not_one_is_refused(header: bytes) -> None:
     head = HEAD.pack(b"PEXECIMG", 1, len(header), hashlib.sha256(header).digest())
     assert_refused(head + header)
 

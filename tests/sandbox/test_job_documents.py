@@ -59,19 +59,21 @@ def test_bytes_like_objects_are_json_text(sandbox: px.Sandbox, document: Any) ->
 
 
 def test_other_values_are_encoded(sandbox: px.Sandbox) -> None:
-    for value, kind in (
+    values: list[tuple[Any, str]] = [
         ("[1]", "string"),
         ("", "string"),
         (1, "number"),
         (None, "null"),
         ([], "array"),
         ({}, "object"),
-    ):
+    ]
+    for value, kind in values:
         assert sandbox.call("kind", value) == kind
         assert sandbox.call("same", value) == value
     assert sandbox.call("same", ("a", 2**53)) == ["a", 2**53]
     assert sandbox.call("same", float("nan")) is None
-    for value in (object(), {1: 2}, {"a": {2}}, 2**64):
+    unfit: list[Any] = [object(), {1: 2}, {"a": {2}}, 2**64]
+    for value in unfit:
         with pytest.raises(px.InvalidDocument, match=r"same\.js: same\(\): the document has no JSON encoding"):
             sandbox.call("same", value)
 
@@ -137,7 +139,7 @@ def test_results(sandbox: px.Sandbox) -> None:
     const get = name => results[name];
     """
     with px.Sandbox(px.Plugin(source)) as other:
-        expected = {
+        expected: dict[str, Any] = {
             "nothing": None,
             "nil": None,
             "fn": None,

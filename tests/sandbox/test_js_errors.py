@@ -1,4 +1,4 @@
-"""What a plugin throws, whatever it is, becomes one error with the right place, and the next job is none the wiser."""
+"""Whatever a plugin throws becomes one error with the right place, and the next job knows nothing of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.sandbox import _outcome as outcome
+from parallel_exec.sandbox._js.outcome import location
 from parallel_exec.sandbox._text import read_text
 
 SandboxOf = Callable[..., px.Sandbox]
@@ -74,7 +74,7 @@ def test_an_error_says_where(
         return
     assert error.file == name
     assert error.line == place[0]
-    # Which column of an expression is meant changes between releases of the engine, by a few.
+    # The column of an expression changes by a few between releases of the engine.
     assert error.column is not None
     assert abs(error.column - place[1]) <= 6
     assert f"at {function} (" in error.js_stack
@@ -83,11 +83,11 @@ def test_an_error_says_where(
 
 
 def test_the_innermost_file_is_the_place() -> None:
-    assert outcome.location("") == (None, None, None)
-    assert outcome.location("    at f (native)\n    at g (a.js:1:2)\n    at h (b.js:3:4)\n") == ("a.js", 1, 2)
-    assert outcome.location("    at <input>:1:5\n    at parse (native)\n    at f (a.js:7:8)\n") == ("a.js", 7, 8)
-    assert outcome.location("    at <input>:1:5\n    at <eval> (<null>:0:1)\n") == ("<input>", 1, 5)
-    assert outcome.location("    at my file (1).js:3:9\n") == ("my file (1).js", 3, 9)
+    assert location("") == (None, None, None)
+    assert location("    at f (native)\n    at g (a.js:1:2)\n    at h (b.js:3:4)\n") == ("a.js", 1, 2)
+    assert location("    at <input>:1:5\n    at parse (native)\n    at f (a.js:7:8)\n") == ("a.js", 7, 8)
+    assert location("    at <input>:1:5\n    at <eval> (<null>:0:1)\n") == ("<input>", 1, 5)
+    assert location("    at my file (1).js:3:9\n") == ("my file (1).js", 3, 9)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_innermost_file_is_the_place() -> None:
     ],
 )
 def test_a_stack_that_the_plugin_made_up(sandbox_of: SandboxOf, stack: str) -> None:
-    assert outcome.location(stack) == (None, None, None)
+    assert location(stack) == (None, None, None)
     sandbox = sandbox_of(f"function f(stack) {{ throw Object.assign(Error('x'), {{stack}}) }}{GOOD}")
     error = error_of(sandbox, "f", stack)
     assert isinstance(error, px.JSError)
@@ -350,7 +350,7 @@ def test_imports_are_refused() -> None:
 def test_common_js_is_told_what_to_do_instead(source: str) -> None:
     with pytest.raises((px.PluginError, px.JSError)) as caught:
         px.Plugin(source).function("f")(0)
-    assert "a plugin is no CommonJS module" in str(caught.value)
+    assert "a plugin is not a CommonJS module" in str(caught.value)
     assert "bundled into it" in str(caught.value)
     if isinstance(caught.value, px.JSError):
         assert caught.value.message == "require is not defined"

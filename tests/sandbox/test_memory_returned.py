@@ -1,4 +1,4 @@
-"""The host's memory: what a job blew up is given back, and nothing is kept of an instance that failed."""
+"""The host's memory: what a job allocated is given back, and nothing is kept of an instance that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls into WebAssembly: the unchecked path and wasmtime's public one do the same, whatever the call comes to."""
+"""Calls into WebAssembly: the unchecked path and wasmtime's public one do the same, however the call ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def engine() -> wasmtime.Engine:
 
 
 @pytest.fixture
-def instance(engine: wasmtime.Engine) -> tuple[wasmtime.Store, wasmtime.InstanceExports]:
+def instance(engine: wasmtime.Engine) -> tuple[wasmtime.Store, Any]:
     store = wasmtime.Store(engine)
     return store, wasmtime.Instance(store, wasmtime.Module(engine, MODULE), []).exports(store)
 
@@ -56,7 +56,7 @@ TRAPS = {
 
 @pytest.mark.parametrize(("export", "message", "overflow"), [(name, *trap) for name, trap in TRAPS.items()])
 @pytest.mark.parametrize("bind", PATHS.values(), ids=PATHS)
-def test_traps(instance: tuple[wasmtime.Store, Any], bind: Any, export: str, message: str, overflow: bool) -> None:
+def test_traps(instance: tuple[wasmtime.Store, Any], bind: Any, export: str, message: str, *, overflow: bool) -> None:
     store, exports = instance
     call, count = bind(store, exports[export]), bind(store, exports["count"])
     for turn in range(20):
@@ -116,7 +116,7 @@ def test_another_wasmtime_gets_the_public_path(
 
 
 def reachable_depth(size: int) -> int:
-    """How often a function can call itself with this much stack asked for."""
+    """Return how often a function can call itself with this much stack."""
     config = wasmtime.Config()
     raw.set_max_wasm_stack(config, size)
     engine = wasmtime.Engine(config)
@@ -130,7 +130,7 @@ def reachable_depth(size: int) -> int:
 
 
 class LibraryWithout:
-    """A shared library that lacks whatever is asked for."""
+    """A shared library that has nothing of what is asked for."""
 
     def __getitem__(self, name: str) -> None:
         raise AttributeError(f"undefined symbol: {name}")

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 import parallel_exec as px
 from tests.sandbox.hostile import programs
+from tests.sandbox.inside import instance_of
 
-# Runs its document as a script: so one image serves all hostile programs. `probe` uses much of the engine.
+# `run` runs its document as a script, so one image serves all hostile programs. `probe` uses much of the engine.
 SOURCE = """
 let state = {list: [], count: 0};
 const table = new Map([["kept", new Set([1, 2])]]);
@@ -40,7 +41,7 @@ def expected_memory(image: px.MemoryImage, size: int) -> bytes:
 
 def assert_reset(sandbox: px.Sandbox, image: px.MemoryImage) -> None:
     """The instance is the image again, or it was dropped."""
-    instance = sandbox._runner._instance
+    instance = instance_of(sandbox)
     if instance is None:
         event("the instance was dropped")
         return
@@ -54,16 +55,16 @@ def assert_reset(sandbox: px.Sandbox, image: px.MemoryImage) -> None:
 
 
 def run(sandbox: px.Sandbox, code: str) -> str:
-    """Run a program; what becomes of it does not matter, as long as it is no trap."""
+    """Run a program; what becomes of it does not matter, as long as it is not a trap."""
     try:
         sandbox.call_bytes("run", code)
-        return "OK"
     except px.JSError as error:
         assert "the engine stopped" not in str(error), code
         assert "stack is exhausted" not in str(error), code
         return "JSError"
     except px.PexecError as error:
         return type(error).__name__
+    return "OK"
 
 
 def quiet(*_record: object) -> None:
@@ -96,7 +97,7 @@ def test_hostile_jobs_leave_nothing(sandbox: px.Sandbox, image: px.MemoryImage, 
     assert_reset(sandbox, image)
 
 
-# Deep uses of the shadow stack, whose used part alone is reset: many go deep without a call that checks the depth.
+# Deep uses of the shadow stack, of which only the used part is reset. Many go deep without checking the depth.
 STACK_USERS = [
     "(function f() { return f() + 1 })()",
     "let it = [1, 2].values(); for (let i = 0; i < N; i++) it = it.take(2); it.next()",

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import pytest
 
 import parallel_exec as px
-from parallel_exec.sandbox._engine.watchdog import Watchdog
+from parallel_exec.sandbox._engine.watchdog import Slot, Watchdog
+from tests.sandbox.inside import instance_of, slot_of
 
 SOURCE = """
 let calls = 0;
@@ -62,7 +63,7 @@ def test_many_sandboxes_with_different_deadlines() -> None:
 
 
 def test_a_stop_reaches_only_the_job_that_is_overdue() -> None:
-    # Jobs about as long as their deadline: each ends in time or with JobTimeout, and no stop strikes the next one.
+    # Jobs about as long as their deadline: each ends in time or with JobTimeout, and no stop hits the next one.
     with px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.004)) as hasty, px.Sandbox(PLUGIN) as calm:
         started = time.perf_counter()
         calm.call("spin", 100_000)
@@ -121,17 +122,19 @@ def test_a_closed_sandbox_refuses() -> None:
 def test_closing_while_armed_by_an_exception() -> None:
     with pytest.raises(px.JobTimeout), px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.1)) as sandbox:
         sandbox.call("spin", -1)
-    assert sandbox._runner._deadline._slot not in Watchdog.shared()._slots
+    assert slot_of(sandbox) not in Watchdog.shared().slots
 
 
 def test_a_forgotten_sandbox_gives_its_memory_back() -> None:
     sandbox = px.Sandbox(PLUGIN, limits=px.Limits(time_s=None))
     sandbox.call("spin", 1)
-    assert sandbox._runner._instance is not None
-    slot, store = sandbox._runner._deadline._slot, weakref.ref(sandbox._runner._instance.store)
+    instance = instance_of(sandbox)
+    assert instance is not None
+    slot, store = slot_of(sandbox), weakref.ref(instance.store)
+    del instance
     del sandbox
     assert store() is None
-    assert slot not in Watchdog.shared()._slots
+    assert slot not in Watchdog.shared().slots
 
 
 def test_a_finalizer_waits_for_nobody() -> None:
@@ -144,7 +147,7 @@ def test_a_finalizer_waits_for_nobody() -> None:
         sandbox.close()
         done.set()
 
-    with watchdog._lock, watchdog._shared_lock:
+    with watchdog._lock, watchdog._shared_lock:  # noqa: SLF001 - all of its locks
         threading.Thread(target=close, daemon=True).start()
         assert done.wait(60)
         assert Watchdog.shared() is watchdog
@@ -152,7 +155,7 @@ def test_a_finalizer_waits_for_nobody() -> None:
 
 def test_slots_may_change_while_the_watchdog_looks() -> None:
     watchdog = Watchdog()
-    slots = []
+    slots: list[Slot] = []
     stopped: list[int] = []
 
     def stop(job: int) -> None:
@@ -163,10 +166,10 @@ def test_slots_may_change_while_the_watchdog_looks() -> None:
     for job in range(50):
         slots.append(watchdog.register(stop))
         slots[-1].job, slots[-1].due = job, 0.0
-    watchdog._stop_overdue()
+    watchdog.stop_overdue()
     assert sorted(stopped) == list(range(50))
     stopped.clear()
-    watchdog._stop_overdue()
+    watchdog.stop_overdue()
     assert stopped == []
 
 

@@ -162,7 +162,7 @@ def test_passive_segments_stay_usable() -> None:
         assert running.memory()[2000:2011] == b"passive two"
         with pytest.raises(wasmtime.Trap):
             running.call("fill")
-    # Fewer segments of ours than there were active ones: the rest stay as empty segments, so that indices hold.
+    # The image has fewer segments than the module had active ones: the rest stay as empty segments, so indices hold.
     empty = Running(bake(module, Image()))
     empty.call("fill")
     assert empty.memory()[2000:2011] == b"passive two"
@@ -202,8 +202,8 @@ contents = st.lists(st.tuples(st.integers(0, 3 * PAGE - 1), st.binary(min_size=1
 @given(contents, st.sampled_from((64, 4096, PAGE)), st.sampled_from((bytes, bytearray, memoryview)))
 def test_any_memory_is_read_back(writes: list[tuple[int, bytes]], page: int, kind: Callable[[bytes], Buffer]) -> None:
     memory = bytearray(3 * PAGE)
-    for address, content in writes:
-        content = content[: len(memory) - address]
+    for address, written in writes:
+        content = written[: len(memory) - address]
         memory[address : address + len(content)] = content
     starts = range(0, len(memory), page)
     runs = [(start, kind(bytes(memory[start : start + page]))) for start in starts if any(memory[start : start + page])]

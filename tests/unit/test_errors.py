@@ -93,6 +93,6 @@ def test_texts_name_what_is_known() -> None:
 
 
 def test_pickled_errors_are_rebuilt_without_running_a_leaf_constructor() -> None:
-    # A leaf's constructor takes other arguments than args; replaying it would break or double the text.
+    # A leaf's constructor takes other arguments than args; calling it again would fail or double the text.
     error = px.InvalidDocument("not JSON", offset=12)
     assert str(pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(error))))) == "not JSON (at byte 12)"

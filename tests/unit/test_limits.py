@@ -81,4 +81,4 @@ def test_a_value_object() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         limits.seed = 5  # type: ignore[misc]
     with pytest.raises(TypeError):
-        Limits(1.0)  # type: ignore[misc]
+        Limits(1.0)  # type: ignore[call-arg]

@@ -29,7 +29,7 @@ HEAD = "Because.\n\n--- a/x/f.c\n+++ b/x/f.c\n"
 def apply(*bodies: str, source: str = SOURCE) -> str:
     patches = {f"{index}.patch": HEAD + body for index, body in enumerate(bodies)}
     (text,) = patching.apply(patches, {"x/f.c": source, "x/g.c": "other\n"}).values()
-    return text
+    return str(text)
 
 
 def test_lines_are_replaced_inserted_and_deleted() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
-from parallel_exec.plugins import _function as function_module
+from parallel_exec.plugins import _base as plugins_base
 
 DOUBLE = "function double(x) { return 2 * x }"
 
@@ -167,7 +167,7 @@ def test_threads_have_their_own_sandboxes() -> None:
 
     def work(base: int) -> None:
         results.append([function(base + i) - base - i for i in range(200)])
-        used.append(function_module._sandboxes.get(function.plugin, None))
+        used.append(plugins_base.thread_sandboxes.get(function.plugin, None))
 
     threads = [threading.Thread(target=work, args=(1000 * i,)) for i in range(4)]
     for thread in threads:
@@ -179,11 +179,11 @@ def test_threads_have_their_own_sandboxes() -> None:
 
 
 def test_a_thread_keeps_only_its_recent_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(function_module, "_KEPT_SANDBOXES", 2)
-    monkeypatch.setattr(function_module, "_sandboxes", function_module._ThreadSandboxes())
+    monkeypatch.setattr(plugins_base, "_KEPT_SANDBOXES", 2)
+    monkeypatch.setattr(plugins_base, "thread_sandboxes", plugins_base.ThreadSandboxes())
     functions = [px.Plugin(f"const f = x => x + {i}").function("f") for i in range(4)]
     assert [function(0) for function in functions] == [0, 1, 2, 3]
-    kept = function_module._sandboxes.sandboxes
+    kept = plugins_base.thread_sandboxes.sandboxes
     assert [plugin for plugin, _ in kept] == [functions[2].plugin, functions[3].plugin]
     assert functions[0](0) == 0
     assert [plugin for plugin, _ in kept] == [functions[3].plugin, functions[0].plugin]
@@ -217,4 +217,4 @@ def test_pinned_chance_and_time_hold_while_a_plugin_is_loaded() -> None:
     assert found[0] == found[1] and found[0][1] == 5000 and found[3][1] == 6000
     assert found[2][0] != found[0][0]
     assert plugin.image(limits=pinned[0]) is plugin.image(limits=pinned[1]) is not plugin.image()
-    assert plugin.image(limits=pinned[0]).to_bytes() == plugin._capture(pinned[0]).to_bytes()
+    assert plugin.image(limits=pinned[0]).to_bytes() == plugin.capture(pinned[0]).to_bytes()

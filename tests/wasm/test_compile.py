@@ -31,7 +31,7 @@ def test_a_module_that_takes_much_memory_to_compile_is_refused(monkeypatch: pyte
 
 
 def test_a_module_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wasm_compile, "MOST_BYTES", 1000)
+    monkeypatch.setattr(wasm_compile, "MOST_MODULE_BYTES", 1000)
     with pytest.raises(px.PluginError, match="1009 bytes; at most 1000 are taken"):
         px.Sandbox(px.WasmPlugin(module(GUEST)))
 

@@ -45,11 +45,14 @@ def test_no_instruction_hides_behind_a_type_that_is_not_known() -> None:
         (WASI.format("(param f64)") + MEMORY + CALL, r"wants the import wasi_unstable\.f"),
         (
             WASI.format("(param v128)") + MEMORY + CALL,
-            r"its import wasi_unstable\.f takes or returns what is no number",
+            r"its import wasi_unstable\.f takes or returns something other than numbers",
         ),
-        (WASI.format("(result funcref)") + MEMORY + CALL, "its import .* no number"),
+        (WASI.format("(result funcref)") + MEMORY + CALL, "its import .* something other than numbers"),
         (WASI.format("(param i32)") + WASI.format("(param i64)") + MEMORY + CALL, "one function as two kinds"),
-        (MEMORY + '(func (export "__guest_call") (param v128))', "its __guest_call takes or returns what is no number"),
+        (
+            MEMORY + '(func (export "__guest_call") (param v128))',
+            "its __guest_call takes or returns something other than numbers",
+        ),
         (
             MEMORY + CALL + '(global (export "pexec:global:9") v128 (v128.const i64x2 1 2))',
             "it exports 'pexec:global:9'",

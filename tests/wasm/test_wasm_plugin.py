@@ -393,7 +393,7 @@ MEMORY = '(memory (export "memory") 1)'
     ("wasm", "message"),
     [
         (b"", "not a WebAssembly module"),
-        (b"const f = 1", "not a WebAssembly module: it begins with 'const f = 1'; JavaScript is for Plugin"),
+        (b"const f = 1", "not a WebAssembly module: it begins with 'const f = 1'; Plugin.from_file reads JavaScript"),
         (WASM[:-7], "not a WebAssembly module"),
         (b"\0asm\x0d\0\1\0", "not a WebAssembly module"),
         (module(""), "must have one memory"),
@@ -408,7 +408,7 @@ MEMORY = '(memory (export "memory") 1)'
         (module(f'(memory (export "memory") i64 1) {CALL}'), "memory64 must be enabled"),
         (module(f'(memory (export "memory") 0) {CALL}'), "no page"),
         (module(f"{MEMORY} (memory 1) {CALL}"), "multiple memories"),
-        (module(f"{MEMORY} (global (mut funcref) (ref.null func)) {CALL}"), "is no number"),
+        (module(f"{MEMORY} (global (mut funcref) (ref.null func)) {CALL}"), "is not a number"),
         (
             module(f"{MEMORY} (table 2 funcref) (func (table.set (i32.const 0) (ref.null func))) {CALL}"),
             r"has table\.set",

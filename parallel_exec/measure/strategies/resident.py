@@ -11,7 +11,6 @@ from parallel_exec.measure.strategies.strategy import JobStage, StageClock, Stra
 from parallel_exec.sandbox import MemoryImage, Sandbox
 from parallel_exec.sandbox._js.driver import Driver
 from parallel_exec.sandbox._js.mailbox import INPUT_PADDING
-from parallel_exec.sandbox._reset import fill_new
 
 if TYPE_CHECKING:
     from parallel_exec.pool import Pool
@@ -46,7 +45,7 @@ class Resident(Strategy):
         assert image is not None, "prepare() comes first"
         if self._driver is None:
             self._driver = Driver.open(work.limits)
-            fill_new(self._driver.instance, image, image.plan)
+            image.fill(self._driver.instance)
         driver = self._driver
         clock = StageClock()
         try:

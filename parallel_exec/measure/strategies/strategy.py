@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from parallel_exec.limits import Limits
 from parallel_exec.measure.machine import describe_machine, describe_versions
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import Plugin
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ from parallel_exec import _signals
 from parallel_exec._signals import held
 from parallel_exec.errors import PexecError, WorkerCrashed
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool import _lifetime
 from parallel_exec.pool._deployment import DeployedFunction, Deployments
 from parallel_exec.pool._events import Events

@@ -7,12 +7,12 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from parallel_exec._codec.documents import Output, result_value
 from parallel_exec.errors import PexecError
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._callbacks import report_raised
 from parallel_exec.pool._future import JobFuture
 from parallel_exec.pool._transport.ring import Buffer
 from parallel_exec.pool._version import Version
-from parallel_exec.sandbox._chain import shown
+from parallel_exec.sandbox._chain import readable_name
 
 NOTHING = (0, b"")
 
@@ -29,7 +29,7 @@ class Target:
 
     def __init__(self, function: PluginFunction, version: Version | None) -> None:
         self.plugin = function.plugin.name
-        self.function = shown(function.name)
+        self.function = readable_name(function.name)
         self.version = version
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._scheduling.job import Target
 from parallel_exec.pool._transport.channel import Shared
 from parallel_exec.pool._transport.frames import MOST_BATCHED

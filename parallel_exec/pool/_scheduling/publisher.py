@@ -12,8 +12,7 @@ from collections import OrderedDict
 
 from parallel_exec._signals import Lock
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import AnyPlugin, PluginFunction
 from parallel_exec.pool._scheduling.process_target import ProcessTarget
 from parallel_exec.pool._transport.channel import RecordKind, Shared
 from parallel_exec.pool._version import Version

@@ -25,7 +25,7 @@ from queue import SimpleQueue
 from parallel_exec._signals import Lock, held
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool import _lifetime
 from parallel_exec.pool._backend import Consumer
 from parallel_exec.pool._deployment import DeployedFunction, Deployments

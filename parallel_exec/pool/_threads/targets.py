@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._function import PluginFunction
+from parallel_exec.plugins import AnyPlugin, PluginFunction
 from parallel_exec.pool._scheduling.job import Target
 from parallel_exec.pool._version import Version
 

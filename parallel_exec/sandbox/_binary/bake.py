@@ -5,8 +5,8 @@ What the Wizer tool does, for a module with one memory of its own:
 - the memory's minimum becomes the image's size, and the image's non-zero bytes replace the data segments;
 - exported mutable i32 globals get the image's values as initial values;
 - the start section and the export `_initialize` go away, for what they do has been done;
-- everything else, the code above all, is copied as it is, but for `.debug*` and linking sections, whose offsets and
-  whose size nobody would want.
+- everything else, the code above all, is copied as it is, but for `.debug*` and linking sections, which would be wrong
+  and large.
 
 Memory and named globals are all that is carried over. State that an initialisation leaves in tables, in globals that
 are not exported, or by `data.drop` and `elem.drop` is not; C code linked by wasm-ld has none of it, except that
@@ -15,20 +15,22 @@ are not exported, or by `data.drop` and `elem.drop` is not; C code linked by was
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 from parallel_exec.sandbox._binary.data import data_section
 from parallel_exec.sandbox._binary.format import (
     I32,
+    WASM_PAGE,
     BakeError,
     Buffer,
     ExternalKind,
     Parts,
-    Reader,
     Section,
     SectionId,
     i32_expression,
+    read_imports,
     read_sections,
     section_header,
     unsigned,
@@ -36,7 +38,6 @@ from parallel_exec.sandbox._binary.format import (
 
 __all__ = ["BakeError", "BakeSource", "bake"]
 
-PAGE: Final = 65_536
 MAX_PAGES: Final = 65_536
 _STALE_SECTIONS: Final = (".debug", "reloc.", "linking")
 _DATA_NAMES: Final = 9  # the subsection of the name section that names data segments
@@ -62,7 +63,7 @@ def bake(module: Buffer, image: BakeSource) -> bytes:
     """Return a module that starts with the image as its memory.
 
     Args:
-        module: a core WebAssembly module, the one whose initialised instance the image was captured from.
+        module: the core WebAssembly module from whose initialised instance the image was captured.
         image: what to bake.
 
     Raises:
@@ -80,7 +81,7 @@ def bake(module: Buffer, image: BakeSource) -> bytes:
         section.id: section for section in sections if section.id is not SectionId.CUSTOM
     }
     _check_counts(bodies)
-    imported = _count_imports(bodies.get(SectionId.IMPORT))
+    imported = Counter(each.kind for each in read_imports(bodies.get(SectionId.IMPORT)))
     memory = _memory(bodies.get(SectionId.MEMORY), imported[ExternalKind.MEMORY], image.memory_size)
     exported, exports = _exports(bodies.get(SectionId.EXPORT))
     values = _global_values(image.globals, exported, imported[ExternalKind.GLOBAL])
@@ -114,7 +115,7 @@ def _emit(output: Parts, kind: SectionId, body: Parts) -> None:
 
 
 def _check_counts(bodies: Mapping[SectionId, Section]) -> None:
-    """A module cut off between two sections is told by what its remaining sections announce."""
+    """Notice a module that is cut off between two sections: the sections before announce what is missing."""
 
     def count(kind: SectionId) -> int:
         return bodies[kind].reader().unsigned() if kind in bodies else 0
@@ -127,43 +128,8 @@ def _check_counts(bodies: Mapping[SectionId, Section]) -> None:
         raise BakeError(f"module announces {announced} data segments, but has {there}")
 
 
-def _count_imports(section: Section | None) -> dict[ExternalKind, int]:
-    counts = dict.fromkeys(ExternalKind, 0)
-    if section is None:
-        return counts
-    reader = section.reader()
-    for _ in range(reader.unsigned()):
-        reader.name()
-        reader.name()
-        kind = _external_kind(reader)
-        counts[kind] += 1
-        if kind is ExternalKind.FUNCTION:
-            reader.unsigned()
-        elif kind is ExternalKind.TABLE:
-            reader.value_type()
-            reader.limits()
-        elif kind is ExternalKind.MEMORY:
-            reader.limits()
-        elif kind is ExternalKind.GLOBAL:
-            reader.value_type()
-            reader.byte()
-        else:
-            reader.byte()
-            reader.unsigned()
-    reader.finish("the import section")
-    return counts
-
-
-def _external_kind(reader: Reader) -> ExternalKind:
-    start, number = reader.offset, reader.byte()
-    try:
-        return ExternalKind(number)
-    except ValueError:
-        raise BakeError(f"unknown kind {number} of import or export at offset {start}") from None
-
-
 def _memory(section: Section | None, imported: int, size: int) -> bytes:
-    """The body of a memory section whose memory has the image's size from the start."""
+    """Return the body of a memory section whose memory has the image's size from the start."""
     if imported:
         raise BakeError("the module imports its memory; only a memory of its own can be baked")
     reader = section.reader() if section else None
@@ -179,9 +145,9 @@ def _memory(section: Section | None, imported: int, size: int) -> bytes:
     if flags > 1:
         raise BakeError(f"the memory at offset {offset} is shared or has pages of another size: flags 0x{flags:02x}")
     reader.finish("the memory section")
-    pages, rest = divmod(size, PAGE)
+    pages, rest = divmod(size, WASM_PAGE)
     if rest or not 0 <= pages <= MAX_PAGES:
-        raise BakeError(f"memory_size {size} is not a multiple of {PAGE} up to 4 GiB")
+        raise BakeError(f"memory_size {size} is not a multiple of {WASM_PAGE} up to 4 GiB")
     if pages < minimum:
         raise BakeError(f"the image has {pages} pages, less than the module's minimum of {minimum} (offset {offset})")
     if maximum is None:
@@ -192,7 +158,7 @@ def _memory(section: Section | None, imported: int, size: int) -> bytes:
 
 
 def _exports(section: Section | None) -> tuple[dict[str, tuple[ExternalKind, int]], Parts]:
-    """What is exported, and the section's body without `_initialize`."""
+    """Return what is exported, and the section's body without `_initialize`."""
     if section is None:
         return {}, []
     exported: dict[str, tuple[ExternalKind, int]] = {}
@@ -200,7 +166,7 @@ def _exports(section: Section | None) -> tuple[dict[str, tuple[ExternalKind, int
     reader = section.reader()
     for _ in range(reader.unsigned()):
         start = reader.position
-        name, kind, index = reader.name(), _external_kind(reader), reader.unsigned()
+        name, kind, index = reader.name(), reader.external_kind(), reader.unsigned()
         exported[name] = kind, index
         if name != "_initialize" or kind is not ExternalKind.FUNCTION:
             kept.append(reader.since(start))
@@ -211,7 +177,7 @@ def _exports(section: Section | None) -> tuple[dict[str, tuple[ExternalKind, int
 def _global_values(
     values: Mapping[str, int], exported: Mapping[str, tuple[ExternalKind, int]], imported: int
 ) -> dict[int, tuple[str, int]]:
-    """Name and value to set, by the global's index."""
+    """Return name and value to set, by the global's index."""
     chosen: dict[int, tuple[str, int]] = {}
     for name, value in values.items():
         kind, index = exported.get(name, (None, 0))
@@ -228,7 +194,7 @@ def _global_values(
 
 
 def _globals(section: Section | None, imported: int, values: dict[int, tuple[str, int]]) -> Parts:
-    """The body of the global section with the values as initial values."""
+    """Return the body of the global section with the values as initial values."""
     parts: Parts = []
     count = 0
     if section is not None:
@@ -254,7 +220,7 @@ def _globals(section: Section | None, imported: int, values: dict[int, tuple[str
 
 
 def _custom(section: Section) -> Parts:
-    """The body of a custom section, or nothing if it describes what is no longer there."""
+    """Return the body of a custom section, or nothing if it describes what is no longer there."""
     reader = section.reader()
     name = reader.name()
     if name.startswith(_STALE_SECTIONS):

@@ -1,6 +1,6 @@
-"""Finding, in a function's machine-independent code, the few instructions that matter to who restores an instance.
+"""Finding, in a function's bytecode, the few instructions that matter for restoring an instance.
 
-A regular expression goes over the instructions that do not, so that a module of megabytes takes milliseconds. Where it
+A regular expression skips the instructions that do not, so that a module of megabytes takes milliseconds. Where it
 stops, one instruction is read step by step.
 """
 
@@ -13,7 +13,26 @@ from typing import Final
 from parallel_exec.sandbox._binary.format import BakeError, Reader
 
 _MEMORY_GROW: Final = 0x40
+# How many indexes follow: of memory.grow, memory.size, call, return_call, br, br_if, table.get and ref.func one; of
+# call_indirect and return_call_indirect two.
+_WITH_INDEXES: Final = dict.fromkeys((0x40, 0x3F, 0x10, 0x12, 0x0C, 0x0D, 0x25, 0xD2), 1) | {0x11: 2, 0x13: 2}
+_MISC_PREFIX: Final = 0xFC
+_VECTOR_PREFIX: Final = 0xFD
 _LONG_REFERENCES: Final = (0x63 - 0x80, 0x64 - 0x80)  # (ref null heap-type), (ref heap-type): a heap type follows
+
+_LOADS_AND_STORES: Final = range(0x28, 0x3F)
+_HAS_MEMORY_INDEX: Final = 0x40  # in the flags of a load or store
+
+# Of the prefix 0xFC.
+_TRUNCATIONS: Final = range(8)
+_WIDE_ARITHMETIC: Final = range(19, 23)
+
+# Of the prefix 0xFD, vectors.
+_VECTOR_LOADS_AND_STORES: Final = (*range(12), *range(84, 94))
+_VECTOR_LANE_MEMORY: Final = range(84, 92)
+_VECTOR_CONST_AND_SHUFFLE: Final = (12, 13)
+_VECTOR_LANES: Final = range(21, 34)
+_VECTOR_OPCODES: Final = range(276)
 
 # Instructions of the prefix 0xFC that change what is neither memory nor a global: tables, and which segments are left.
 _STATEFUL: Final = {
@@ -76,38 +95,41 @@ def growths(body: memoryview, offset: int) -> Iterator[tuple[int, int]]:
 def _skip(reader: Reader) -> int:
     """Read one instruction and return its opcode."""
     start, opcode = reader.offset, reader.byte()
-    match opcode:
-        case 0x40 | 0x3F | 0x10 | 0x12 | 0x0C | 0x0D | 0x25 | 0xD2:
+    if opcode in _LOADS_AND_STORES:
+        _skip_address(reader)
+    elif opcode in _WITH_INDEXES:
+        for _ in range(_WITH_INDEXES[opcode]):
             reader.unsigned()
-        case 0x02 | 0x03 | 0x04:
+    elif opcode == _MISC_PREFIX:
+        _skip_prefixed(reader, start)
+    elif opcode == _VECTOR_PREFIX:
+        _skip_vector(reader, start)
+    else:
+        _skip_rare(reader, opcode, start)
+    return opcode
+
+
+def _skip_rare(reader: Reader, opcode: int, start: int) -> None:
+    match opcode:
+        case 0x02 | 0x03 | 0x04:  # block, loop, if
             if reader.signed(33) in _LONG_REFERENCES:
                 reader.skip_heap_type()
-        case 0xD0:
+        case 0xD0:  # ref.null
             reader.skip_heap_type()
         case 0x0E:  # br_table
             for _ in range(reader.unsigned() + 1):
                 reader.unsigned()
-        case 0x11 | 0x13:  # call_indirect, return_call_indirect
-            reader.unsigned()
-            reader.unsigned()
         case 0x1C:  # select with types
             for _ in range(reader.unsigned()):
                 reader.value_type()
-        case _ if 0x28 <= opcode <= 0x3E:
-            _skip_address(reader)
-        case 0xFC:
-            _skip_prefixed(reader, start)
-        case 0xFD:
-            _skip_vector(reader, start)
         case 0x26:
             raise _stateful("table.set", start)
         case _:
             raise BakeError(f"the instruction 0x{opcode:02x} at offset {start} is not supported")
-    return opcode
 
 
 def _skip_address(reader: Reader) -> None:
-    if reader.unsigned() & 0x40:
+    if reader.unsigned() & _HAS_MEMORY_INDEX:
         reader.unsigned()
     reader.unsigned(64)
 
@@ -122,28 +144,26 @@ def _skip_prefixed(reader: Reader, start: int) -> None:
             reader.unsigned()
         case 11 | 16:  # memory.fill, table.size
             reader.unsigned()
-        case _ if number <= 7 or 19 <= number <= 22:
-            pass
-        case _:
+        case _ if number not in _TRUNCATIONS and number not in _WIDE_ARITHMETIC:
             raise BakeError(f"the instruction 0xfc {number} at offset {start} is not supported")
 
 
 def _skip_vector(reader: Reader, start: int) -> None:
     number = reader.unsigned()
-    if number <= 11 or 84 <= number <= 93:
+    if number in _VECTOR_LOADS_AND_STORES:
         _skip_address(reader)
-        if 84 <= number <= 91:
+        if number in _VECTOR_LANE_MEMORY:
             reader.byte()
-    elif number <= 13:
+    elif number in _VECTOR_CONST_AND_SHUFFLE:
         reader.raw(16)
-    elif 21 <= number <= 33:
+    elif number in _VECTOR_LANES:
         reader.byte()
-    elif number > 275:
+    elif number not in _VECTOR_OPCODES:
         raise BakeError(f"the instruction 0xfd {number} at offset {start} is not supported")
 
 
 def _stateful(name: str, offset: int) -> BakeError:
     return BakeError(
-        f"its code has {name} (at offset {offset}), which changes what is neither linear memory nor a global and so "
+        f"its code has {name} (at offset {offset}), which changes state other than linear memory and globals; that "
         "could not be restored after a job"
     )

@@ -2,8 +2,8 @@
 
     runs of the image -> pieces without long zeros -> segments -> body of the data section
 
-Nothing is looked at byte by byte in Python and nothing is copied: a regular expression finds the zeros, and segments
-are slices of the runs.
+Python neither visits single bytes nor copies any: a regular expression finds the zeros, and segments are slices of the
+runs.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ MAX_SEGMENTS: Final = 100_000  # what wasmtime, V8 and the others accept
 SEGMENT_OVERHEAD: Final = 9
 
 _ZEROS: Final = re.compile(bytes(SEGMENT_OVERHEAD) + b"\0*")
+# Flags of a segment; the last one names its memory.
+_ACTIVE: Final = 0
+_PASSIVE: Final = 1
+_ACTIVE_IN: Final = 2
 _EMPTY_SEGMENT: Final = b"\x00\x41\x00\x0b\x00"
 
 
 def data_section(
     section: Section | None, runs: Iterable[tuple[int, Buffer]], memory_size: int, *, keep_passive: bool
 ) -> tuple[int, Parts]:
-    """The number of segments, and the body of a data section that writes the runs into a memory of zeros.
+    """Return the number of segments, and the body of a data section that writes the runs into a memory of zeros.
 
     Args:
         section: the module's data section as it is, if there is one.
         runs: address and bytes of what is not zero, in any order.
         memory_size: bytes of memory, which bounds the runs.
         keep_passive: the module has a data count section, without which code cannot name segments (memory.init,
-            data.drop). Then passive segments stay where they are, and what was active, and so gone once the module was
-            instantiated, becomes one of ours or an empty one.
+            data.drop). Then passive segments stay where they are. An active one, which is gone once the module is
+            instantiated, gives its place to one of ours or to an empty one.
 
     Raises:
         BakeError: a run lies outside the memory, runs overlap, or the section is malformed.
@@ -63,14 +67,14 @@ def _originals(section: Section | None) -> list[memoryview | None]:
     for _ in range(reader.unsigned()):
         start, offset = reader.position, reader.offset
         flags = reader.unsigned()
-        if flags > 2:
+        if flags not in (_ACTIVE, _PASSIVE, _ACTIVE_IN):
             raise BakeError(f"unknown flags 0x{flags:02x} of the data segment at offset {offset}")
-        if flags == 2:
+        if flags == _ACTIVE_IN:
             reader.unsigned()
-        if flags != 1:
+        if flags != _PASSIVE:
             reader.skip_expression()
         reader.raw(reader.unsigned())
-        segments.append(reader.since(start) if flags == 1 else None)
+        segments.append(reader.since(start) if flags == _PASSIVE else None)
     reader.finish("the data section")
     return segments
 

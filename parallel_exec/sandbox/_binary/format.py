@@ -1,6 +1,6 @@
 """Reading and writing the WebAssembly binary format: LEB128 numbers, sections, types, constant expressions.
 
-Only as much as `wizer` and `wasm_prepare` need. A module is read as slices of one buffer, never copied; a `Reader`
+Only as much as `bake` and `_wasm.prepare` need. A module is read as slices of one buffer, never copied; a `Reader`
 knows where in the module it is, so that an error can name the offset.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
-MAGIC: Final = b"\0asm"
-VERSION: Final = b"\x01\0\0\0"
+WASM_MAGIC: Final = b"\0asm"
+CORE_VERSION: Final = b"\x01\0\0\0"
 COMPONENT: Final = b"\x0d\0\x01\0"
-
+WASM_PAGE: Final = 65_536  # bytes
 
 Buffer = bytes | bytearray | memoryview
 Parts = list[bytes | memoryview]  # output, joined once at the end
@@ -68,41 +68,51 @@ SECTION_ORDER: Final = (
 )
 _ORDER: Final = {section: rank for rank, section in enumerate(SECTION_ORDER)}
 
+# Of a byte of LEB128.
+_LOW_BITS: Final = 0x7F
+_SIGN_BIT: Final = 0x40
+_MORE: Final = 0x80
+
 I32: Final = 0x7F
+_I32_CONST: Final = 0x41
+_F32_CONST: Final = 0x43
+_V128_CONST: Final = 0x0C  # after 0xFD
+_SUMS: Final = (0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E)  # add, sub, mul of i32 and i64
 _REFERENCES: Final = (0x63, 0x64)  # (ref null heap-type), (ref heap-type): a heap type follows
+FUNCTION_TYPE: Final = 0x60
 _PLAIN_TYPES: Final = frozenset(range(0x69, 0x75)) | frozenset(range(0x7B, 0x80))  # abstract references; numbers, v128
 
 
 def unsigned(value: int) -> bytes:
-    """A number of zero or more as unsigned LEB128, in as few bytes as can be.
+    """Return a number of zero or more as unsigned LEB128, in as few bytes as possible.
 
     >>> unsigned(624485).hex()
     'e58e26'
     """
     encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
+    while value > _LOW_BITS:
+        encoded.append(value & _LOW_BITS | _MORE)
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
 
 
 def signed(value: int) -> bytes:
-    """A number as signed LEB128, in as few bytes as can be.
+    """Return a number as signed LEB128, in as few bytes as possible.
 
     >>> signed(-123456).hex()
     'c0bb78'
     """
     encoded = bytearray()
-    while not -0x40 <= value < 0x40:
-        encoded.append(value & 0x7F | 0x80)
+    while not -_SIGN_BIT <= value < _SIGN_BIT:
+        encoded.append(value & _LOW_BITS | _MORE)
         value >>= 7
-    encoded.append(value & 0x7F)
+    encoded.append(value & _LOW_BITS)
     return bytes(encoded)
 
 
 def i32_expression(value: int) -> bytes:
-    """The constant expression for an i32, given as a signed or an unsigned number.
+    """Return the constant expression for an i32, given as a signed or an unsigned number.
 
     >>> i32_expression(0xFFFFFFFF) == i32_expression(-1) == bytes.fromhex("417f0b")
     True
@@ -167,7 +177,7 @@ class Reader:
         """A signed LEB128 number of at most that many bits."""
         start = self.offset
         value, length, last = self._leb128(bits)
-        if last & 0x40:
+        if last & _SIGN_BIT:
             value -= 1 << length
         if not -(1 << bits - 1) <= value < 1 << bits - 1:
             raise BakeError(f"number over {bits} bits at offset {start}")
@@ -178,9 +188,9 @@ class Reader:
         start, value, length = self.offset, 0, 0
         while True:
             byte = self.byte()
-            value |= (byte & 0x7F) << length
+            value |= (byte & _LOW_BITS) << length
             length += 7
-            if byte < 0x80:
+            if not byte & _MORE:
                 return value, length, byte
             if length >= bits:
                 raise BakeError(f"number longer than {bits} bits at offset {start}")
@@ -204,6 +214,14 @@ class Reader:
             raise BakeError(f"unknown value type 0x{kind:02x} at offset {start}")
         return kind
 
+    def external_kind(self) -> ExternalKind:
+        """Read what an import or an export is."""
+        start, number = self.offset, self.byte()
+        try:
+            return ExternalKind(number)
+        except ValueError:
+            raise BakeError(f"unknown kind {number} of import or export at offset {start}") from None
+
     def limits(self) -> tuple[int, int, int | None]:
         """Flags, minimum and maximum of a table or a memory."""
         flags = self.byte()
@@ -217,27 +235,21 @@ class Reader:
             match opcode:
                 case 0x0B:  # end
                     return
-                case 0x41:  # i32.const
-                    self.signed(32)
-                case 0x42:  # i64.const
-                    self.signed(64)
-                case 0x43:  # f32.const
-                    self.raw(4)
-                case 0x44:  # f64.const
-                    self.raw(8)
+                case 0x41 | 0x42:  # i32.const, i64.const
+                    self.signed(32 if opcode == _I32_CONST else 64)
+                case 0x43 | 0x44:  # f32.const, f64.const
+                    self.raw(4 if opcode == _F32_CONST else 8)
                 case 0x23 | 0xD2:  # global.get, ref.func
                     self.unsigned()
                 case 0xD0:  # ref.null
                     self.skip_heap_type()
-                case 0x6A | 0x6B | 0x6C | 0x7C | 0x7D | 0x7E:  # add, sub, mul of i32 and i64
-                    pass
-                case 0xFD if self.unsigned() == 0x0C:  # v128.const
+                case 0xFD if self.unsigned() == _V128_CONST:
                     self.raw(16)
-                case _:
+                case _ if opcode not in _SUMS:
                     raise BakeError(f"unsupported opcode 0x{opcode:02x} in a constant expression at offset {start}")
 
     def finish(self, what: str) -> None:
-        """Refuse bytes left over."""
+        """Raise a BakeError if bytes are left over."""
         if not self.at_end:
             raise BakeError(f"{len(self._view) - self._position} bytes too many in {what} at offset {self.offset}")
 
@@ -255,15 +267,19 @@ class Section:
 
 
 def read_sections(module: Buffer) -> list[Section]:
-    """The sections of a core module in their order. Raises BakeError unless they are whole, known and in order."""
+    """Return the sections of a core module in their order.
+
+    Raises:
+        BakeError: a section is cut short, unknown, or out of order.
+    """
     reader = Reader(memoryview(module).cast("B"))
-    if bytes(reader.raw(4)) != MAGIC:
+    if bytes(reader.raw(4)) != WASM_MAGIC:
         raise BakeError("not a WebAssembly module: it does not start with \\0asm")
     version = bytes(reader.raw(4))
     if version == COMPONENT:
         raise BakeError("a WebAssembly component, not a core module")
-    if version != VERSION:
-        raise BakeError(f"WebAssembly version {version.hex()} at offset 4, not {VERSION.hex()}")
+    if version != CORE_VERSION:
+        raise BakeError(f"WebAssembly version {version.hex()} at offset 4, not {CORE_VERSION.hex()}")
     sections: list[Section] = []
     rank = -1
     while not reader.at_end:
@@ -282,5 +298,41 @@ def read_sections(module: Buffer) -> list[Section]:
 
 
 def section_header(kind: SectionId, size: int) -> bytes:
-    """What stands before a section's body of that many bytes."""
+    """Return what goes before a section's body of that many bytes."""
     return bytes((kind,)) + unsigned(size)
+
+
+class Import(NamedTuple):
+    """One import: its module and name, its kind, and of a function the index of its type, else 0."""
+
+    module: str
+    name: str
+    kind: ExternalKind
+    type: int
+
+
+def read_imports(section: Section | None) -> list[Import]:
+    """Return the imports of a module, of which there are none without the section."""
+    if section is None:
+        return []
+    imports: list[Import] = []
+    reader = section.reader()
+    for _ in range(reader.unsigned()):
+        module, name, kind, index = reader.name(), reader.name(), reader.external_kind(), 0
+        match kind:
+            case ExternalKind.FUNCTION:
+                index = reader.unsigned()
+            case ExternalKind.TABLE:
+                reader.value_type()
+                reader.limits()
+            case ExternalKind.MEMORY:
+                reader.limits()
+            case ExternalKind.GLOBAL:
+                reader.value_type()
+                reader.byte()
+            case ExternalKind.TAG:
+                reader.byte()
+                reader.unsigned()
+        imports.append(Import(module, name, kind, index))
+    reader.finish("the import section")
+    return imports

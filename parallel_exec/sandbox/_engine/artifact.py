@@ -24,7 +24,7 @@ from parallel_exec.sandbox._engine.version import wasmtime_version
 log = logging.getLogger("parallel_exec.cache")
 
 SUFFIX = ".cwasm"
-MOST_BYTES = 1 << 30  # of all artifacts: whoever hands in modules must not fill the disk; those last used stay
+MOST_BYTES = 1 << 30  # of all artifacts: users who hand in modules must not fill the disk; those used last stay
 
 
 class CacheUnsafe(Exception):
@@ -33,8 +33,8 @@ class CacheUnsafe(Exception):
 
 def cache_root() -> Path:
     """Return the directory of this package's caches: ``parallel_exec`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "parallel_exec"
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (base if base.is_absolute() else Path.home() / ".cache") / "parallel_exec"
 
 
 def artifact_directory() -> Path:
@@ -51,7 +51,7 @@ def artifact_key(wasm_digest: str, config: str) -> str:
 def load_or_compile(engine: wasmtime.Engine, wasm: bytes, key: str) -> wasmtime.Module:
     """Return the compiled module, from the cache if it is there; otherwise compile it and put it there.
 
-    A cache that cannot be used (read-only, not ours, open to others) costs time, not correctness: the module is
+    A cache that cannot be used (read-only, somebody else's, open to others) costs time, not correctness: the module is
     compiled in memory and a warning is logged.
     """
     try:
@@ -73,29 +73,34 @@ def load_or_compile(engine: wasmtime.Engine, wasm: bytes, key: str) -> wasmtime.
 
 def _load(engine: wasmtime.Engine, path: Path) -> wasmtime.Module | None:
     try:
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
-            raise CacheUnsafe(f"{path} is not a file that only its owner, you, can write")
+        _check_file(path)
         module = wasmtime.Module.deserialize_file(engine, str(path))
-        with contextlib.suppress(OSError):  # of a file system that is read-only
-            os.utime(path)  # when it was last used
-        return module
     except FileNotFoundError:
         return None
     except (OSError, CacheUnsafe, wasmtime.WasmtimeError) as error:
         log.warning("compiling anew, the cached engine cannot be used: %s", str(error).splitlines()[0])
         return None
+    with contextlib.suppress(OSError):  # of a file system that is read-only
+        os.utime(path)  # when it was last used
+    return module
+
+
+def _check_file(path: Path) -> None:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise CacheUnsafe(f"{path} is not a file that only you, its owner, can write")
 
 
 def _store(path: Path, content: bytes) -> None:
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+        temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink()
             raise
         with contextlib.suppress(FileNotFoundError):  # another process does the same
             _trim(path)
@@ -104,7 +109,7 @@ def _store(path: Path, content: bytes) -> None:
 
 
 def _trim(newest: Path) -> None:
-    """Delete the artifacts that have not been used for longest, all but one at most; who has one mapped keeps it."""
+    """Delete the artifacts that have gone unused the longest, but never the newest."""
     found = sorted((path.stat().st_mtime_ns, path) for path in newest.parent.glob("*" + SUFFIX))
     total = sum(path.stat().st_size for _time, path in found)
     for _time, path in found:

@@ -1,10 +1,10 @@
-"""One instance's deadline: what a job of it may use of time and fuel, and how the watchdog stops it.
+"""One instance's deadline: how much time and fuel a job of it may use, and how the watchdog stops it.
 
-An overdue job is told by a word in its mailbox, which the guest looks at (guest/deadline.h). With
-``Limits(interrupt="epoch")`` the machine code looks as well: at a counter of the wasmtime engine, which is the
-sandbox's own, so that advancing it stops nobody else; a module that is not ours looks nowhere but there. A job's
-deadline is two steps of that counter. The watchdog advances it every 10 ms while the job is overdue; a step that comes
-late, for a job that is over, is at most one and does not stop the next job.
+A word in its mailbox tells the guest that a job is overdue (guest/deadline.h). With ``Limits(interrupt="epoch")`` the
+machine code checks as well: a counter of the wasmtime engine, which is then the sandbox's own, so that advancing it
+stops nobody else. A module that is not ours checks nothing but that counter. A job's deadline is two steps of it. The
+watchdog advances it every 10 ms while the job is overdue; a late step, for a job that is over, is at most one and does
+not stop the next job.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox._engine.instance import UNLIMITED, LinearMemory
+from parallel_exec.sandbox._engine.memory import UNLIMITED, LinearMemory
 from parallel_exec.sandbox._engine.watchdog import Watchdog
 
 _STEPS = 2
@@ -63,9 +63,9 @@ class Deadline:
         return self._stopped == self._job or (self._slot.due <= time.monotonic() and self._slot.left() <= 0.0)
 
     def stop(self) -> None:
-        """Have the job that runs stop now. Any thread may call it."""
+        """Stop the running job now. Any thread may call this."""
         self._stopped = job = self._job
-        for _ in range(_STEPS):  # one alone, as from the watchdog that comes again, would not do
+        for _ in range(_STEPS):  # all at once: unlike the watchdog, nothing calls this again
             self._slot.stop(job)
 
     def end(self) -> None:
@@ -76,7 +76,7 @@ class Deadline:
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[None]:
-        """While a host function runs: what it computes is no CPU time of the job's. Time that passes is the job's."""
+        """While a host function runs, do not count its CPU time as the job's. Time on the wall clock still counts."""
         slot = self._slot
         if slot.cpu is None:
             yield

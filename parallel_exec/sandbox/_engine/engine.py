@@ -1,5 +1,5 @@
-"""The wasmtime engines of this process, and the module that is the JavaScript engine: QuickJS-ng and our guest code,
-which all sandboxes share.
+"""The wasmtime engines of this process, and the module that all JavaScript sandboxes share: QuickJS-ng and our guest
+code.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ GUEST = Path(__file__).resolve().parents[2] / "guest"
 # every kind of recursion (tests/sandbox/test_depth.py). A thread's stack, 8 MiB by default, must hold it.
 MAX_WASM_STACK = 13 << 19
 
-# The same for a module that is not ours, which uses all of it if it likes to: by a host function it may be above or
-# below the engine in a thread's stack, or above another module. (wasmtime's own default is half of it.)
+# The same for a module that is not ours, which may use all of it. Through a host function it may be above or below the
+# engine in a thread's stack, or above another module. (wasmtime's default is half of it.)
 MODULE_STACK = 1 << 20
 
 
@@ -45,7 +45,7 @@ def make_config(
     set_max_wasm_stack(config, stack)
     config.wasm_simd = True
     config.wasm_wide_arithmetic = True
-    # What `wasm_prepare` does not know cannot be in a module: state that no image holds could hide behind it.
+    # A module must not have what `_wasm.prepare` does not know: state that no image holds could hide behind it.
     config.wasm_function_references = False
     config.wasm_gc = False
     config.wasm_exceptions = False
@@ -65,12 +65,12 @@ class Engine:
     """A wasmtime engine, and the compiled guest, which is loaded when it is first asked for.
 
     Args:
-        epoch: compile in a look at the engine's epoch at every jump back and call (``Limits.interrupt``).
+        epoch: compile in a check of the engine's epoch at every backward jump and call (``Limits.interrupt``).
         metered: compile in the counting of instructions (``Limits.fuel``).
         stack: bytes of native stack that WebAssembly may use: `MAX_WASM_STACK` or, for modules that are not ours,
             `MODULE_STACK`.
-        backend: what compiles: Cranelift; Winch, which is quicker at it, its code slower; or Cranelift for Pulley, an
-            interpreter. The other two are there to be compared (`pexec bench verify`).
+        backend: what compiles: Cranelift; Winch, which compiles faster to slower code; or Cranelift for Pulley, an
+            interpreter. The other two are for comparison (`pexec bench verify`).
 
     Attributes:
         wasm: the guest module's bytes.
@@ -108,13 +108,17 @@ class Engine:
 
     @cached_property
     def mutable_globals(self) -> frozenset[str]:
-        """The names of the exported mutable globals, which a memory image has values for."""
+        """The names of the exported mutable globals, whose values are part of a memory image."""
         types = ((export.name, export.type) for export in self.module.exports)
         return frozenset(name for name, kind in types if isinstance(kind, wasmtime.GlobalType) and kind.mutable)
 
     @classmethod
     def shared(cls, *, metered: bool = False) -> Engine:
-        """Return this process's engine, loading it (or, the first time on a machine, compiling it) on first use."""
+        """Return this process's engine, loading it (or, the first time on a machine, compiling it) on first use.
+
+        Raises:
+            PluginError: the engine is not built.
+        """
         with cls._lock:
             if metered not in cls._shared:
                 engine = cls(metered=metered)
@@ -129,7 +133,11 @@ class Engine:
         return cls(epoch=True, metered=metered) if limits.interrupt == "epoch" else cls.shared(metered=metered)
 
     def compile(self, wasm: bytes, *, cached: bool = True) -> wasmtime.Module:
-        """Compile another module, such as a baked one, for this engine; through the artifact cache if `cached`."""
+        """Compile another module, such as a baked one, for this engine; through the artifact cache if `cached`.
+
+        Raises:
+            wasmtime.WasmtimeError: it is not a module that this engine can run.
+        """
         if not cached:
             return wasmtime.Module(self.runtime, wasm)
         return self._load(wasm, hashlib.sha256(wasm).hexdigest())

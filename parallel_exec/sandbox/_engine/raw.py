@@ -1,11 +1,13 @@
-"""What wasmtime's package does not offer: calls into WebAssembly and out of it without its checked call path, globals
-set without it, and a larger stack.
+"""What wasmtime's package does not offer: fast calls into WebAssembly and out of it, fast setting of globals, and a
+larger stack.
 
-`wasmtime.Func.__call__` looks the function's type up and converts every value on each call: 7.8 us. The exports that a
+`wasmtime.Func.__call__` looks up the function's type and converts every value on each call: 7.8 us. The exports that a
 job needs take no parameters, or numbers of 32 bits, so `wasmtime_func_call_unchecked` with arguments prepared once does
-the same in 0.5 us. It is private to wasmtime's package; this module is the only one that touches it, and where it is
-missing or differs, `bind`, `bind_numbers`, `define` and `global_setter` do the same by public means. Both are tested.
+the same in 0.5 us. It is private to wasmtime's package and used only in this module; where it is missing or differs,
+`bind`, `bind_numbers`, `define` and `global_setter` do the same by public means. Both ways are tested.
 """
+
+# ruff: noqa: SLF001 - what wasmtime's package keeps private is used here and nowhere else
 
 from __future__ import annotations
 
@@ -91,6 +93,8 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func, values: Any = None
     """Like `checked`, through `wasmtime_func_call_unchecked`.
 
     Args:
+        store: the function's store.
+        function: what to call.
         values: a ctypes array of 16 bytes for each parameter or result, if the function has any.
 
     Raises:
@@ -109,7 +113,7 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func, values: Any = None
     values = values or (ctypes.c_uint8 * _VALUE)()
     trap = ctypes.POINTER(ffi.wasm_trap_t)()
     trap_out = ctypes.byref(trap)
-    # Looked up once so that an incompatible wasmtime is noticed here, not in a job that traps.
+    # Looked up here so that an incompatible wasmtime is noticed now, not in a job that traps.
     trap_from, error_from, error_type = wasmtime.Trap._from_ptr, wasmtime.WasmtimeError._from_ptr, ffi.wasmtime_error_t
 
     def call(_keep: object = (raw_function, store)) -> None:
@@ -122,8 +126,8 @@ def unchecked(store: wasmtime.Store, function: wasmtime.Func, values: Any = None
             raise Trapped(found)
         if error:
             failure = error_from(ctypes.cast(error, ctypes.POINTER(error_type)))
-            # A callback through the public interface has left what it raised there, for its own, checked, calls: the
-            # next one that fails, whoever makes it, would raise it.
+            # A callback through the public interface leaves there what it raised, for the package's own calls. The next
+            # of those that fails, in any thread, would raise it.
             public.LAST_EXCEPTION = None
             raise failure
 
@@ -177,7 +181,7 @@ def bind_numbers(store: wasmtime.Store, function: wasmtime.Func) -> Callable[...
 
 
 Failed = Callable[[BaseException], None]
-"""Is given what a host function raises."""
+"""Receives what a host function raises."""
 
 
 def define_checked(
@@ -190,7 +194,7 @@ def define_checked(
 ) -> object:
     """Define a host function through the public interface; return what has to live as long as its instances.
 
-    wasmtime's package keeps what it raises in one place for all threads, and raises it in the first of them that looks.
+    wasmtime's package keeps what it raises in one place for all threads, and the first thread that looks raises it.
     """
     masks = [_MASKS[str(each)] for each in kind.params]
 
@@ -260,8 +264,8 @@ def define(
     failed: Failed,
 ) -> object:
     """Define a host function whose parameters are i32 or i64, taken as unsigned, and its result, if it has one, i32.
-    What it raises is given to `failed` and ends the call into WebAssembly with a trap; nothing may be raised before it
-    begins (`callbacks`).
+    What it raises goes to `failed` and ends the call into WebAssembly with a trap; nothing may be raised before it
+    begins (`Callbacks`).
 
     Returns:
         What has to live as long as the linker's instances.
@@ -282,7 +286,7 @@ def global_content(store: wasmtime.Store, item: wasmtime.Global) -> tuple[str, b
 
 
 def global_setter(store: wasmtime.Store, item: wasmtime.Global, kind: str, content: bytes) -> Callable[[], None]:
-    """Return a callable that sets a global to a value of `global_content`: 0.5 us, where the public way takes 7."""
+    """Return a callable that sets a global to a value of `global_content`: in 0.5 us; the public way takes 7."""
     (number,) = struct.unpack(_NUMBERS[kind], content)
     value = getattr(wasmtime.Val, kind)(number)
     try:
@@ -296,7 +300,7 @@ def global_setter(store: wasmtime.Store, item: wasmtime.Global, kind: str, conte
         return lambda: item.set_value(store, value)
     arguments = context, ctypes.byref(target), ctypes.byref(raw_value)
 
-    def put(_keep: object = (target, raw_value, value, store)) -> None:
+    def set_value(_keep: object = (target, raw_value, value, store)) -> None:
         entry(*arguments)
 
-    return put
+    return set_value

@@ -13,7 +13,7 @@ LEAST_WASMTIME = (50, 0, 1)
 def wasmtime_version() -> str:
     """Return the installed wasmtime's version.
 
-    The name of its metadata folder tells it in 0.1 ms; importlib.metadata takes 15 ms to import, a tenth of a short
+    The name of its metadata folder gives it in 0.1 ms; importlib.metadata takes 15 ms to import, a tenth of a short
     run.
     """
     site = Path(wasmtime.__file__).parent.parent
@@ -25,7 +25,7 @@ def wasmtime_version() -> str:
 
 
 def check_wasmtime(version: str) -> None:
-    """Raise ImportError if this version of wasmtime is one that untrusted code must not be run on.
+    """Raise ImportError if untrusted code must not be run on this version of wasmtime.
 
     >>> check_wasmtime("50.0.1")
     >>> check_wasmtime("49.0.0")

@@ -1,12 +1,13 @@
 """Deadlines: one thread per process that tells overdue jobs to stop, and sleeps when none can be due.
 
 Arming a job is two attribute stores, because it happens 10,000 times a second; the thread wakes at the earliest
-deadline it knows of and looks at all armed slots. The race of arming against its going to sleep is settled by `_wake`:
-while the thread looks at the slots, `_wake` is infinite, so every job armed meanwhile sets the event and the thread
-looks again; afterwards `_wake` is the time at which it will wake, and only a job due earlier sets the event.
+deadline it knows of and looks at all armed slots. A job may be armed just as the thread goes to sleep; `_wake` settles
+that race. While the thread looks at the slots, `_wake` is infinite, so every job armed meanwhile sets the event and
+the thread looks again; afterwards `_wake` is the time at which it will wake, and only a job due earlier sets the
+event.
 
-No lock guards the slots. A finalizer takes its slot out, and a finalizer can run anywhere: in the middle of a locked
-region of its own thread, or at the interpreter's exit, when this thread, a daemon, may have died inside of one. So the
+No lock guards the slots. A finalizer removes its slot, and a finalizer can run anywhere: in the middle of a locked
+region of its own thread, or at the interpreter's exit, when this thread, a daemon, may have died inside one. So the
 thread looks at a copy of the set, and what it calls keeps alive what it writes to.
 """
 
@@ -53,13 +54,21 @@ def _nothing(_job: int) -> None:
 
 
 class Watchdog:
-    """The thread and the slots it watches. `Watchdog.shared()` is this process's."""
+    """The thread and the slots it watches. `Watchdog.shared()` is this process's.
+
+    Attributes:
+        slots: those that are registered.
+    """
 
     _shared: Watchdog | None = None
     _shared_lock = threading.Lock()
 
     def __init__(self) -> None:
-        self._slots: set[Slot] = set()
+        self.slots: set[Slot] = set()
+        self.forget_thread()
+
+    def forget_thread(self) -> None:
+        """Be as new, but for the slots."""
         self._lock = threading.Lock()
         self._event = threading.Event()
         self._wake = math.inf
@@ -74,20 +83,27 @@ class Watchdog:
                     cls._shared = cls()
         return cls._shared
 
+    @classmethod
+    def after_fork(cls) -> None:
+        """Let the first job with a deadline start another thread, for this one does not survive a fork."""
+        cls._shared_lock = threading.Lock()
+        if cls._shared is not None:
+            cls._shared.forget_thread()
+
     def register(self, stop: Callable[[int], None]) -> Slot:
-        """Return a new slot; `stop` is called, by the watchdog's thread, with the number of a job that is overdue.
+        """Return a new slot; the watchdog's thread calls `stop` with the number of a job that is overdue.
 
         A call may still be under way when `unregister` returns: `stop` must refer to the memory that it writes to.
         """
         slot = Slot(stop)
-        self._slots.add(slot)
+        self.slots.add(slot)
         return slot
 
     def unregister(self, slot: Slot) -> None:
-        """Forget a slot and its `stop`, and with it the memory that it refers to. Waits for nobody."""
+        """Forget a slot and its `stop`, and with it the memory that it refers to. Never waits."""
         slot.due = math.inf
         slot.stop = _nothing
-        self._slots.discard(slot)
+        self.slots.discard(slot)
 
     def arm(self, slot: Slot, job: int, seconds: float) -> None:
         """Say that the slot's job number `job` is due in so many seconds. `disarm` is ``slot.due = math.inf``."""
@@ -109,37 +125,26 @@ class Watchdog:
         while True:
             self._event.clear()
             self._wake = math.inf
-            self._wake = wake = self._stop_overdue()
+            self._wake = wake = self.stop_overdue()
             self._event.wait(None if wake == math.inf else max(0.0, wake - time.monotonic()))
 
-    def _stop_overdue(self) -> float:
-        """Tell overdue jobs to stop; return when to look again. Nothing here outlives the look, no sandbox's memory."""
+    def stop_overdue(self) -> float:
+        """Tell overdue jobs to stop; return when to look again. No reference to a sandbox's memory is kept."""
         now = time.monotonic()
         wake = math.inf
-        for slot in self._slots.copy():
+        for slot in self.slots.copy():
             job, due = slot.job, slot.due
             if due <= now and (left := slot.left()) > 0.0:
                 wake = min(wake, now + max(left, 0.001))
             elif due <= now:
                 slot.stop(job)
                 # The job may end and the next begin at any point here; it is then due later, and `stop` names a job
-                # that is over. A job that goes on regardless is told again.
+                # that is over. A job that goes on is told again.
                 wake = min(wake, now + 0.01)
             else:
                 wake = min(wake, due)
         return wake
 
 
-def _after_fork() -> None:
-    # The thread does not survive a fork: the first job with a deadline in the child starts another.
-    Watchdog._shared_lock = threading.Lock()
-    watchdog = Watchdog._shared
-    if watchdog is not None:
-        watchdog._lock = threading.Lock()
-        watchdog._event = threading.Event()
-        watchdog._wake = math.inf
-        watchdog._thread = None
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=Watchdog.after_fork)

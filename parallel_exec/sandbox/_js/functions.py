@@ -1,8 +1,7 @@
-"""Which functions a plugin has, asked of the engine itself, so that no second opinion on JavaScript's grammar is
-needed.
+"""Which functions a plugin has. The engine itself is asked, so that nothing else needs to know JavaScript's grammar.
 
-The question is a module, loaded on top of the plugin in an instance of its own. It is written without any of the
-library functions that the plugin may have replaced; should a plugin mislead it nevertheless, then only about itself.
+The question is a module, loaded on top of the plugin in an instance of its own. It uses none of the library functions
+that the plugin may have replaced; a plugin that misleads it all the same does so only about itself.
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ from parallel_exec.errors import PluginError
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox._js.driver import Driver
 from parallel_exec.sandbox._js.image import MemoryImage
-from parallel_exec.sandbox._reset import fill_new
 
-# A module may import itself: it is loaded already, so no loader, which the engine does not have, is asked for it. It
-# fails for a script, which is no module.
+# A module can be imported by another without a loader, which the engine does not have, because it is loaded already.
+# For a script, which is not a module, the import fails.
 _OF_MODULE = """import * as $pexec_plugin from {name};
 export const $pexec_list = () => {
     const found = [];
@@ -30,9 +28,8 @@ export const $pexec_list = () => {
 export const $pexec_has = name => typeof $pexec_plugin[name] === "function";
 """
 
-# A script's functions are globals, or top-level const and let, which nothing lists: so names are tried, all that
-# occur in its source or, where that is not at hand, in the image's memory, where the engine keeps each as an interned
-# string.
+# A script's functions are globals, or top-level const and let, which nothing lists. So names are tried: all that occur
+# in its source or, without that, in the image's memory, where the engine keeps each as an interned string.
 _OF_SCRIPT = """const $pexec_text = Function.prototype.toString;
 const $pexec_own = value => {
     if (typeof value !== "function") return false;
@@ -67,9 +64,9 @@ def functions_of(image: MemoryImage, *, source: str | None = None, limits: Limit
     Args:
         image: a plugin's memory image.
         source: the plugin's source, if it is at hand: it makes this much faster for a script (1 ms, not 100).
-        limits: bounds on the question, for it runs beside the plugin.
+        limits: bounds on the question, which runs beside the plugin.
 
-    Those of a script that are built in or bound (``Function.prototype.bind``) are not listed, though they can be
+    A script's functions that are built in or bound (``Function.prototype.bind``) are not listed, though they can be
     called.
 
     >>> functions_of(MemoryImage.capture("export const f = x => x; export default function () {}", name="two.mjs"))
@@ -119,7 +116,7 @@ def _ask(image: MemoryImage, limits: Limits, script: Callable[[], str], question
 def _load(image: MemoryImage, limits: Limits, source: str) -> Driver:
     driver = Driver.open(limits)
     try:
-        fill_new(driver.instance, image, image.plan)
+        image.fill(driver.instance)
         driver.load(source, _FILE, "module")
     except BaseException:
         driver.close()

@@ -3,7 +3,7 @@
 Every job starts from it. An image is data, not code: it belongs to one build of the engine and needs no compilation of
 its own.
 
-Its file (`image_file`) begins with ``PEXECIMG``; the header has the engine's build id, the plugin's name, the memory's
+Its file (`_image_file`) begins with ``PEXECIMG``; the header has the engine's build id, the plugin's name, the memory's
 size, globals, addresses and runs. Pages that are all zero are not stored.
 """
 
@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from parallel_exec._codec.documents import Input
 from parallel_exec.errors import PexecError, PluginError
-from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox import _image_file as image_file
-from parallel_exec.sandbox._console import OnConsole
+from parallel_exec.sandbox._binary.format import WASM_PAGE
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._engine.instance import MOST_MEMORY, PAGE
+from parallel_exec.sandbox._engine.memory import MOST_MEMORY
+from parallel_exec.sandbox._image_file import Runs
 from parallel_exec.sandbox._js.driver import Driver, SourceKind
-from parallel_exec.sandbox._js.runner import JavaScriptRunner
-from parallel_exec.sandbox._reset import Plan
+from parallel_exec.sandbox._js.instance import JavaScriptInstance
+from parallel_exec.sandbox._reset import UNUSED_STACK, Plan
 from parallel_exec.sandbox._runner import Image
 
-MAGIC = b"PEXECIMG"
+IMAGE_MAGIC = b"PEXECIMG"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,12 +54,12 @@ class MemoryImage(Image):
     memory_size: int
     globals: dict[str, int]
     input_ptr: int
-    runs: Sequence[tuple[int, memoryview]]
+    runs: Runs
     plan: Plan = field(init=False, repr=False)
     input: ClassVar[Input] = "json"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plan", Plan(self))
+        object.__setattr__(self, "plan", Plan(self.runs))
 
     @classmethod
     def capture(
@@ -80,16 +80,19 @@ class MemoryImage(Image):
             source: the plugin's JavaScript.
             name: its file name, as it appears in stacks and messages.
             kind: ``"script"``, ``"module"``, or ``"auto"`` to find out by compiling it.
-            samples: documents (JSON text) to run through `function` before the capture, so that what the engine learns
-                from them is in the image. What the function leaves behind in the plugin's own variables is, too.
+            samples: documents (JSON text) to run through `function` before the capture, so that the image has what the
+                engine learns from them. It also holds what the function leaves in the plugin's own variables.
             function: the function to run on the samples; required with them.
             limits: bounds on the load and on each sample's run.
-            may_eval: whether the plugin may make code of strings.
-            host: names of the host functions that it may call, in jobs, not while it is loaded.
+            may_eval: whether the plugin may turn strings into code.
+            host: names of the host functions that it may call in jobs, but not while it is loaded.
 
         Raises:
             PluginError: the source does not compile, its top level throws, or a sample fails.
-            JobTimeout, MemoryLimitExceeded: the load exceeds the limits.
+            JobTimeout: the load takes longer than the limits allow.
+            FuelExhausted: it takes more instructions than they allow.
+            MemoryLimitExceeded: it takes more memory than they allow.
+            ValueError: there are samples, but no `function`.
         """
         try:
             with Driver.open(limits or Limits()) as driver:
@@ -114,10 +117,13 @@ class MemoryImage(Image):
             runs=snapshot.runs,
         )
 
-    def runner(
-        self, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None
-    ) -> JavaScriptRunner:
-        return JavaScriptRunner(self, limits, on_console, host)
+    def fill(self, instance: JavaScriptInstance) -> None:
+        """Make a new instance, whose memory above its own data is zero, this image's."""
+        fresh = instance.size()
+        instance.grow_to(self.memory_size)
+        self.plan.apply(instance, min(fresh, self.memory_size), UNUSED_STACK)
+        for name, value in self.globals.items():
+            instance.set_global(name, value)
 
     def to_bytes(self) -> bytes:
         header = {
@@ -128,26 +134,43 @@ class MemoryImage(Image):
             "input_ptr": self.input_ptr,
             "runs": [(address, len(content)) for address, content in self.runs],
         }
-        return image_file.dump(MAGIC, header, (content for _address, content in self.runs))
+        return image_file.dump(IMAGE_MAGIC, header, (content for _address, content in self.runs))
 
     @classmethod
     def from_bytes(cls, buffer: Any) -> MemoryImage:
         """Return the image that `to_bytes` wrote; its runs are views of `buffer` (any bytes-like object), not copies.
 
         Raises:
-            PluginError: not an image, of another format version or engine build, damaged or cut short.
+            PluginError: it is not an image, has another format version or engine build, is damaged or cut short.
         """
-        found, content = image_file.load(MAGIC, buffer)
-        header = _check_header(found)
-        if header["build_id"] != Engine.shared().build_id:
+        header, content = image_file.load(IMAGE_MAGIC, buffer)
+        match header:
+            case {
+                "build_id": str(build_id),
+                "plugin_name": str(name),
+                "memory_size": int(size),
+                "globals": dict(values),
+                "input_ptr": int(input_ptr),
+                "runs": list(lengths),
+                **others,
+            } if not others:
+                pass
+            case _:
+                raise PluginError("the memory image's header is not one that this release writes")
+        if build_id != Engine.shared().build_id:
             raise PluginError("the memory image belongs to another build of the engine; capture it again")
-        size = header["memory_size"]
-        runs = image_file.cut(header.pop("runs"), content, size)
-        if size % PAGE or size > MOST_MEMORY or not runs:
+        if values.keys() != Engine.shared().mutable_globals:
+            raise PluginError("the memory image has other globals than the engine")
+        if not all(isinstance(value, int) and -(1 << 31) <= value < 1 << 31 for value in values.values()):
+            raise PluginError("the memory image has a global that is not an integer of 32 bits")
+        runs = image_file.cut(lengths, content, size)
+        if size % WASM_PAGE or size > MOST_MEMORY or not runs:
             raise PluginError(f"the memory image's runs do not fit its memory of {size} bytes")
-        if not 0 <= header["input_ptr"] <= size:
-            raise PluginError(f"the memory image's input would go to {header['input_ptr']}, outside its memory")
-        return cls(runs=runs, **header)
+        if not 0 <= input_ptr <= size:
+            raise PluginError(f"the memory image's input would go to {input_ptr}, outside its memory")
+        return cls(
+            plugin_name=name, build_id=build_id, memory_size=size, globals=values, input_ptr=input_ptr, runs=runs
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image to a file, whole or not at all.
@@ -158,14 +181,14 @@ class MemoryImage(Image):
         target = Path(path)
         temporary = target.with_name(f"{target.name}.{secrets.token_hex(4)}.tmp")
         content = self.to_bytes()
-        # Not tempfile, whose files are for their owner alone.
+        # Not tempfile, whose files only their owner may read.
         with open(temporary, "xb") as file:
             try:
                 file.write(content)
                 file.close()
-                os.replace(temporary, target)
+                temporary.replace(target)
             except BaseException:
-                os.unlink(temporary)
+                temporary.unlink()
                 raise
 
     @classmethod
@@ -173,7 +196,7 @@ class MemoryImage(Image):
         """Read an image from a file.
 
         Raises:
-            PluginError: the file cannot be read, or as `from_bytes` says.
+            PluginError: the file cannot be read, or is refused by `from_bytes`.
         """
         try:
             content = Path(path).read_bytes()
@@ -183,22 +206,6 @@ class MemoryImage(Image):
             return cls.from_bytes(content)
         except PluginError as error:
             raise error.at(plugin=os.fspath(path)) from None
-
-
-_HEADER = {"build_id": str, "plugin_name": str, "memory_size": int, "globals": dict, "input_ptr": int, "runs": list}
-
-
-def _check_header(header: object) -> dict[str, Any]:
-    if not isinstance(header, dict) or header.keys() != _HEADER.keys():
-        raise PluginError("the memory image's header is not what this release writes")
-    for name, kind in _HEADER.items():
-        if not isinstance(header[name], kind):
-            raise PluginError(f"the memory image's {name} is not of type {kind.__name__}")
-    if header["globals"].keys() != Engine.shared().mutable_globals:
-        raise PluginError("the memory image has other globals than the engine")
-    if not all(isinstance(value, int) and -(1 << 31) <= value < 1 << 31 for value in header["globals"].values()):
-        raise PluginError("the memory image has a global that is not an integer of 32 bits")
-    return header
 
 
 def _warm_up(driver: Driver, function: str | None, sample: bytes, index: int) -> None:

@@ -1,4 +1,4 @@
-"""The mailbox struct's layout on the host's side: guest/mailbox.h, field by field."""
+"""The layout of the mailbox (guest/mailbox.h), field by field."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from parallel_exec.errors import PluginError
+from parallel_exec.sandbox._chain import NAME_SIZE
 
-NAME_SIZE = 256
 INPUT_PADDING = 64
 
 # job, input_len, memory_limit, output_limit, console_limit, kind, seed, time_ms, name_len, name
@@ -16,13 +16,11 @@ _REQUEST = struct.Struct(f"<6I Q d I {NAME_SIZE}s")
 _DEADLINE = struct.Struct("<I")
 _REPLY = struct.Struct("<15I")
 
-REQUEST_SIZE = _REQUEST.size
-DEADLINE_OFFSET = REQUEST_SIZE + 4  # a reserved field keeps what follows aligned
+DEADLINE_OFFSET = _REQUEST.size + 4  # a reserved field keeps what follows aligned
 REPLY_OFFSET = DEADLINE_OFFSET + _DEADLINE.size
-MAILBOX_SIZE = REPLY_OFFSET + _REPLY.size
-_PER_JOB = struct.Struct("<2I")  # job and input_len lead the request
-_PER_JOB_SEED = struct.Struct("<IQd")  # kind, seed, time_ms
-_SEED_OFFSET = 20
+PER_JOB = struct.Struct("<2I")  # job and input_len lead the request
+PER_JOB_SEED = struct.Struct("<IQd")  # kind, seed, time_ms
+SEED_OFFSET = 20
 
 
 class Status(IntEnum):
@@ -38,7 +36,7 @@ class Status(IntEnum):
     PENDING = 7
 
 
-class Kind(IntEnum):
+class LoadKind(IntEnum):
     """What a plugin's source is (enum load_kind)."""
 
     AUTO = 0
@@ -47,7 +45,7 @@ class Kind(IntEnum):
 
 
 class Reply(NamedTuple):
-    """What the guest says of a call: the reply part of the mailbox."""
+    """What the guest reports about a call: the reply part of the mailbox."""
 
     status: int
     output_ptr: int
@@ -66,24 +64,22 @@ class Reply(NamedTuple):
     item: int
 
 
-class Request:
-    """The request part of the mailbox for one function: packed once, with only what differs per job written anew."""
+def pack_request(name: str, *, memory: int, output: int, console: int) -> bytearray:
+    """Return the request for a function; `PER_JOB` and `PER_JOB_SEED` write what differs from job to job.
 
-    __slots__ = ("buffer",)
+    Args:
+        name: of the function, or of the file that a plugin is loaded from.
+        memory: the most bytes of linear memory.
+        output: the most bytes of the result.
+        console: the most bytes of console output.
 
-    def __init__(self, name: str, *, memory: int, output: int, console: int) -> None:
-        encoded = name.encode("utf-8", "surrogatepass")
-        if len(encoded) > NAME_SIZE:
-            raise PluginError(f"a name of {len(encoded)} bytes is too long; {NAME_SIZE} is the most: {name[:60]!r}...")
-        self.buffer = bytearray(REQUEST_SIZE)
-        _REQUEST.pack_into(self.buffer, 0, 0, 0, memory, output, console, 0, 0, 0.0, len(encoded), encoded)
-
-    def fill(self, job: int, input_len: int, kind: int, seed: int, time_ms: float) -> bytearray:
-        """Return the request's bytes for one job."""
-        buffer = self.buffer
-        _PER_JOB.pack_into(buffer, 0, job, input_len)
-        _PER_JOB_SEED.pack_into(buffer, _SEED_OFFSET, kind, seed, time_ms)
-        return buffer
+    Raises:
+        PluginError: the name is too long.
+    """
+    encoded = name.encode("utf-8", "surrogatepass")
+    if len(encoded) > NAME_SIZE:
+        raise PluginError(f"a name of {len(encoded)} bytes is too long; {NAME_SIZE} is the most: {name[:60]!r}...")
+    return bytearray(_REQUEST.pack(0, 0, memory, output, console, 0, 0, 0.0, len(encoded), encoded))
 
 
 def unpack_reply(view: memoryview, address: int) -> Reply:

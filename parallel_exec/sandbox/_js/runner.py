@@ -1,36 +1,34 @@
-"""Runs a JavaScript plugin's jobs: the engine's mailbox, its memory image, and the reset in place after each job."""
+"""Runs a JavaScript plugin's jobs, each from the plugin's memory image, which is put back in place after it."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from parallel_exec._codec import arrays
+from parallel_exec._codec.arrays import Encoded
 from parallel_exec.errors import InvalidDocument, PexecError
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox import _outcome as outcome
-from parallel_exec.sandbox._chain import locate, stage_name
-from parallel_exec.sandbox._console import OnConsole, records
+from parallel_exec.sandbox._console import OnConsole, hand_out
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._engine.instance import Instance, MemoryRefused
+from parallel_exec.sandbox._engine.memory import MemoryRefused
 from parallel_exec.sandbox._engine.raw import Trapped
-from parallel_exec.sandbox._host_calls import HostCalls
-from parallel_exec.sandbox._js.mailbox import INPUT_PADDING, Reply, Request, Status
-from parallel_exec.sandbox._reset import fill_new
+from parallel_exec.sandbox._js.host_calls import JavaScriptHostCalls
+from parallel_exec.sandbox._js.image import MemoryImage
+from parallel_exec.sandbox._js.instance import JavaScriptInstance, JobWriter
+from parallel_exec.sandbox._js.mailbox import Reply, Status
+from parallel_exec.sandbox._js.outcome import console_records, job_error, trap_error
+from parallel_exec.sandbox._outcome import out_of_memory
 from parallel_exec.sandbox._runner import Runner
-
-if TYPE_CHECKING:
-    from parallel_exec.sandbox._js.image import MemoryImage
 
 # An instance whose memory has grown by more than this beyond the image's is dropped, not kept for the next job.
 KEEP_MEMORY = 64 << 20
 
 
-class JavaScriptRunner(Runner[Instance]):
+class JavaScriptRunner(Runner[JavaScriptInstance]):
     """`Runner` for the engine's guest.
 
     Args:
@@ -49,14 +47,13 @@ class JavaScriptRunner(Runner[Instance]):
     ) -> None:
         super().__init__(limits)
         self._image = image
-        self._host = HostCalls(host, limits) if host else None
+        self._host = JavaScriptHostCalls(host, limits) if host else None
         self._on_console = on_console
         self._engine = Engine.for_limits(limits)
-        # Every page that memory grows by takes fuel: not so if an earlier job has grown it.
+        # A job pays fuel for every page that memory grows by; it must not save that because an earlier job grew it.
         self._keep_memory = 0 if self._engine.metered else KEEP_MEMORY
-        self._requests: dict[str, Request] = {}
+        self._writer = _job_writer(limits)
         self._run: Callable[[], None]
-        self._seeds = random.SystemRandom().getrandbits(64)
         self._open()
 
     @property
@@ -71,24 +68,22 @@ class JavaScriptRunner(Runner[Instance]):
     def run(
         self,
         function: str,
-        content: bytes | bytearray | memoryview,
+        content: Encoded,
         kind: int,
         stopped: Callable[[], bool] | None,
     ) -> tuple[int, bytes]:
-        limits = self.limits
-        length = len(content)
         if kind == arrays.MESSAGE_PACK:
             raise InvalidDocument("a JavaScript function takes JSON or a typed array, not MessagePack")
         if self._dirty:
             self.check_idle()
-            self.drop()  # an exception, such as Ctrl-C, tore the last job out of one of the lines below
+            self.drop()  # an exception, such as Ctrl-C, cut the last job short somewhere below
         instance = self._instance or self._open()
         self._dirty = True
-        input_end = self._put(instance, function, content, length, kind)
+        input_end = self._writer.write(instance, function, content, kind, self._image.input_ptr)
         if self._host is not None:
             self._host.begin()
         deadline = self._deadline
-        deadline.begin(self._job)
+        deadline.begin(self._writer.job)
         if stopped is not None and stopped():
             deadline.stop()
         try:
@@ -111,48 +106,12 @@ class JavaScriptRunner(Runner[Instance]):
         reply = instance.reply()
         try:
             if reply.status != Status.OK:
-                error = outcome.job_error(instance, reply, limits, stage_name(function, reply), content)
-                raise locate(error, function, reply)
+                raise job_error(instance, reply, self.limits, function, content)
             return reply.output_kind, instance.read(reply.output_ptr, reply.output_len)
         finally:
             self._finish(instance, reply, input_end)
 
-    def _put(
-        self,
-        instance: Instance,
-        function: str,
-        content: bytes | bytearray | memoryview,
-        length: int,
-        kind: int = arrays.JSON,
-    ) -> int:
-        """Write request and document into linear memory; return the address at which the document's room ends."""
-        limits = self.limits
-        request = self._requests.get(function)
-        if request is None:
-            request = self._request(function)
-        self._job = self._job % 0xFFFFFFFF + 1
-        seed = limits.seed
-        if seed is None and limits.fuel is not None:
-            seed = 1
-        elif seed is None:
-            # A Weyl sequence from a random start; the engine's generator mixes it (xorshift64*).
-            self._seeds = seed = (self._seeds + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        else:
-            seed &= 0xFFFFFFFFFFFFFFFF
-        clock = time.time() if limits.time is None else limits.time
-        filled = request.fill(self._job, length, kind, seed, clock * 1000.0)
-        address = self._image.input_ptr
-        end = address + length + INPUT_PADDING
-        try:
-            instance.grow_to(end)
-        except MemoryRefused as refused:
-            raise outcome.out_of_memory(limits, refused.wanted) from None
-        view = instance.view
-        view[instance.mailbox : instance.mailbox + len(filled)] = filled
-        view[address : address + length] = content
-        return end
-
-    def _finish(self, instance: Instance, reply: Reply, input_end: int) -> None:
+    def _finish(self, instance: JavaScriptInstance, reply: Reply, input_end: int) -> None:
         """Hand out the console's records and make the sandbox ready for the next job."""
         console = self._console(instance, reply)
         image, size = self._image, instance.size()
@@ -166,49 +125,44 @@ class JavaScriptRunner(Runner[Instance]):
             self.reset_ns = time.perf_counter_ns() - start
             self._dirty = False
         if console is not None:
-            self._tell(console, reply)
+            hand_out(console_records(console), reply.console_dropped, self._on_console)
 
-    def _trapped(self, instance: Instance, function: str, trap: Trapped) -> PexecError:
+    def _trapped(self, instance: JavaScriptInstance, function: str, trap: Trapped) -> PexecError:
         reply = instance.reply()
         console = self._console(instance, reply)
         self.reached = instance.size()
         self.fuel_used = self._deadline.fuel_used
         self.drop()
         if console is not None:
-            self._tell(console, reply)
-        return locate(outcome.trap_error(reply, self.limits, trap), function, reply)
+            hand_out(console_records(console), reply.console_dropped, self._on_console)
+        return trap_error(reply, self.limits, trap, function)
 
-    def _console(self, instance: Instance, reply: Reply) -> bytes | None:
+    def _console(self, instance: JavaScriptInstance, reply: Reply) -> bytes | None:
+        """Copy what the job wrote to the console, before its memory is reset, or None if it wrote nothing."""
         if not reply.console_len and not reply.console_dropped:
             return None
         return instance.read(reply.console_ptr, min(reply.console_len, self.limits.console_bytes))
 
-    def _tell(self, console: bytes, reply: Reply) -> None:
-        for level, line in records(console, reply.console_dropped):
-            self._on_console(level, line)
-
-    def _request(self, function: str) -> Request:
-        self.check_open()
-        limits = self.limits
-        request = Request(
-            function, memory=limits.memory_bytes, output=limits.output_bytes, console=limits.console_bytes
-        )
-        if len(self._requests) >= 64:
-            self._requests.clear()
-        self._requests[function] = request
-        return request
-
-    def _open(self) -> Instance:
+    def _open(self) -> JavaScriptInstance:
         self.check_open()
         engine = self._engine
         try:
-            instance = Instance(engine.module, memory_bytes=self.limits.memory_bytes, engine=engine)
-            fill_new(instance, self._image, self._image.plan)
+            instance = JavaScriptInstance(engine.module, memory_bytes=self.limits.memory_bytes, engine=engine)
+            self._image.fill(instance)
         except MemoryRefused:
-            raise outcome.out_of_memory(self.limits, self._image.memory_size) from None
+            raise out_of_memory(self.limits, self._image.memory_size) from None
         self._deadline = Deadline(instance, self.limits)
         self._run = instance.bind("engine_job")
         if self._host is not None:
             self._host.attach(instance, self._deadline)
         self._instance = instance
         return instance
+
+
+def _job_writer(limits: Limits) -> JobWriter:
+    if limits.seed is not None:
+        return JobWriter(limits, limits.seed)
+    if limits.fuel is not None:
+        return JobWriter(limits, 1)
+    # A Weyl sequence from a random start; the engine's generator mixes it (xorshift64*).
+    return JobWriter(limits, random.SystemRandom().getrandbits(64), 0x9E3779B97F4A7C15)

@@ -1,9 +1,9 @@
 """Checks, prepares and compiles a module that somebody else made, within bounds on what that may take.
 
-Cranelift's time and memory grow with more than the size of what it compiles: 64 KiB of nested loops take it 11 s and
-300 MB, 4 KiB of blocks with a thousand results more than 20 s. No count in the module tells beforehand, and nothing
-ends a compilation but its process. So all but the smallest modules are compiled in a process of their own, with limits
-on CPU time and address space; it leaves the machine code in the cache (`artifact`), where the caller finds it.
+Cranelift's time and memory depend on more than the size of what it compiles: 64 KiB of nested loops take 11 s and
+300 MB, 4 KiB of blocks with a thousand results more than 20 s. Nothing in the module predicts that, and only the end of
+its process ends a compilation. So all but the smallest modules are compiled in a process of their own, with limits on
+CPU time and address space; it leaves the machine code in the cache (`artifact`), where the caller finds it.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import Final
 import wasmtime
 
 from parallel_exec.errors import PexecError, PluginError
-from parallel_exec.sandbox._binary.format import BakeError, Reader, SectionId, read_sections
+from parallel_exec.sandbox._binary.format import FUNCTION_TYPE, BakeError, Reader, SectionId, read_sections
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
-from parallel_exec.sandbox._text import shown
+from parallel_exec.sandbox._text import printable
 from parallel_exec.sandbox._wasm.prepare import prepare
 
-MOST_BYTES: Final = 64 << 20  # of a module
-# Of the process that compiles one: the engine's own module, 1 MB, takes 4 s of CPU time and 0.6 GiB of address space.
+MOST_MODULE_BYTES: Final = 64 << 20
+# Of the process that compiles one; the engine's own module, 1 MB, takes 4 s of CPU time and 0.6 GiB of address space.
 CPU_S: Final = 30
 ADDRESS_SPACE: Final = 2 << 30
 
-# A module no larger than this, whose functions and blocks take and return no more than so many values together, is
-# compiled where it is needed: the worst found take 1 s (50,000 locals in each function) or 200 MB (nested loops of four
-# values). Another process takes 0.15 s to start.
+# A module of at most `_SMALL` bytes whose types each have at most `_FEW_VALUES` parameters and results is compiled in
+# this process: the worst found take 1 s (50,000 locals in each function) or 200 MB (nested loops of four values).
+# Another process takes 0.15 s to start.
 _SMALL: Final = 4 << 10
 _FEW_VALUES: Final = 9
 
 _REFUSED: Final = 3  # exit status: standard output says why
 
-# The caller's import path instead of this interpreter's own, then as `_main`.
+# Takes over the caller's import path.
 _BOOTSTRAP: Final = (
     "import sys; sys.path[:] = sys.argv[4:]; from parallel_exec.sandbox._wasm.compile import main; main()"
 )
@@ -49,14 +49,15 @@ _one_at_a_time = threading.Lock()
 
 
 def compile_module(engine: Engine, wasm: bytes) -> tuple[bytes, wasmtime.Module]:
-    """Return the prepared module (`wasm_prepare`) and what it compiles to.
+    """Return the prepared module (`prepare`) and what it compiles to.
 
     Raises:
-        PluginError: it is no module, or none that can be run; or it is too large, or compiling it takes too much.
-        PexecError: no process can be started to compile it in, or it is killed.
+        PluginError: it is not a module that can be run, it is too large, or compiling it takes too long or too much
+            memory.
+        PexecError: the process that should compile it cannot be started, or is killed.
     """
-    if len(wasm) > MOST_BYTES:
-        raise PluginError(f"the module has {len(wasm)} bytes; at most {MOST_BYTES} are taken")
+    if len(wasm) > MOST_MODULE_BYTES:
+        raise PluginError(f"the module has {len(wasm)} bytes; at most {MOST_MODULE_BYTES} are taken")
     try:
         if _is_small(wasm) or os.name != "posix" or not sys.executable:
             prepared = _checked(engine, wasm)
@@ -75,7 +76,7 @@ def _checked(engine: Engine, wasm: bytes) -> bytes:
 
 
 def _is_small(wasm: bytes) -> bool:
-    """Whether the module, or what is none, can be compiled in little time, whatever is in it."""
+    """Say whether compiling these bytes takes little, whatever is in them."""
     if len(wasm) > _SMALL:
         return False
     try:
@@ -89,8 +90,8 @@ def _is_small(wasm: bytes) -> bool:
 
 def _has_few_values(types: Reader) -> bool:
     for _ in range(types.unsigned()):
-        if types.byte() != 0x60:
-            return True  # no function's, and so refused
+        if types.byte() != FUNCTION_TYPE:
+            return True  # which is refused
         count = 0
         for _list in ("parameters", "results"):
             values = types.unsigned()
@@ -106,12 +107,14 @@ def _apart(engine: Engine, wasm: bytes) -> bytes:
     """Check, prepare and compile in another process; return the prepared module."""
     arguments = (engine.metered, CPU_S, ADDRESS_SPACE, *sys.path)
     command = [sys.executable, "-P", "-c", _BOOTSTRAP, *map(str, arguments)]
-    # Threads of the compiler's and of malloc's reserve address space, for each CPU of the machine.
+    # The compiler's threads and malloc's arenas reserve address space for each CPU of the machine.
     environment = os.environ | {"RAYON_NUM_THREADS": str(min(4, os.cpu_count() or 1)), "MALLOC_ARENA_MAX": "2"}
     environment["RUST_BACKTRACE"] = "0"
     try:
-        with _one_at_a_time:  # so that the bounds are this process's, too
-            done = subprocess.run(command, input=wasm, capture_output=True, env=environment, process_group=0)
+        with _one_at_a_time:  # so that the bounds hold for this process as a whole
+            done = subprocess.run(
+                command, input=wasm, capture_output=True, env=environment, process_group=0, check=False
+            )
     except OSError as error:
         raise PexecError(f"cannot start the process that compiles the module: {error.strerror}") from None
     if not done.returncode:
@@ -130,7 +133,7 @@ def _apart(engine: Engine, wasm: bytes) -> bytes:
 
 
 def main() -> None:
-    """What the other process does: standard input is a module, standard output the prepared one, or what is wrong."""
+    """Compile a module that comes on standard input; write the prepared one, or what is wrong with it."""
     import resource
 
     metered, seconds, space = sys.argv[1:4]
@@ -154,4 +157,4 @@ def main() -> None:
 
 def _reason(error: wasmtime.WasmtimeError) -> str:
     lines = (line.strip() for line in str(error).splitlines())
-    return shown(": ".join(line for line in lines if line and "Caused by" not in line), 400)
+    return printable(": ".join(line for line in lines if line and "Caused by" not in line), 400)

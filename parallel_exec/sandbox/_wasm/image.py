@@ -1,13 +1,13 @@
 """What every job of a WebAssembly module starts from: the module, and its memory and globals once it is initialised.
 
-Its file (`image_file`) begins with ``PEXECWSM``; the header has the plugin's name, the memory's size, the globals, and
-the lengths of what follows: the prepared module, the pages of memory that are not zero, and those that are not as the
-module's data segments make them, which is what a new instance has to be given.
+Its file (`_image_file`) begins with ``PEXECWSM``; the header has the plugin's name, the memory's size, the globals, and
+the lengths of what follows: the prepared module, the pages of memory that are not zero, and those that differ from what
+the module's data segments make, which have to be written into a new instance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,25 +16,23 @@ import wasmtime
 
 from parallel_exec._codec.documents import Input
 from parallel_exec.errors import PluginError, WasmError
-from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox import _image_file as image_file
-from parallel_exec.sandbox._console import OnConsole, log_record
+from parallel_exec.sandbox._console import log_record
 from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
-from parallel_exec.sandbox._image_file import PAGE, Runs
+from parallel_exec.sandbox._image_file import RUN_PAGE, Runs
 from parallel_exec.sandbox._reset import Plan
 from parallel_exec.sandbox._runner import Image
 from parallel_exec.sandbox._wasm.compile import compile_module
 from parallel_exec.sandbox._wasm.instance import WasmInstance, open_instance, trap_error
 from parallel_exec.sandbox._wasm.prepare import START
-from parallel_exec.sandbox._wasm.runner import WasmRunner
 from parallel_exec.sandbox._wasm.wapc import Exited, Wapc
 
-MAGIC = b"PEXECWSM"
+WASM_IMAGE_MAGIC = b"PEXECWSM"
 
-# What a host calls before anything else, where it is there: the module's start function, then what compilers export
+# What a host calls before anything else if the module has it: its start function, then what compilers export
 # (_initialize for a library, _start for a program), then waPC's own.
 _INITIALISERS = {START: "its start function"} | {each: each for each in ("_initialize", "_start", "wapc_init")}
 
@@ -45,11 +43,11 @@ class WasmImage(Image):
 
     Attributes:
         plugin_name: the plugin's name, for messages.
-        wasm: the module, prepared (`wasm_prepare`).
+        wasm: the module, prepared (`prepare`).
         memory_size: bytes of linear memory, a multiple of 64 KiB.
         globals: values of the mutable globals: name, type and bytes of each.
         runs: the pages that are not zero: ascending, disjoint runs of (address, bytes).
-        changes: the pages that differ from a new instance's, likewise.
+        changes: the pages that differ from a new instance's, as `runs`.
     """
 
     plugin_name: str
@@ -62,8 +60,8 @@ class WasmImage(Image):
 
     @cached_property
     def plan(self) -> Plan:
-        """How to reset an instance; a large memory, which is replaced instead, never needs it."""
-        return Plan(self)
+        """How to reset an instance. Not needed for a large memory, whose instance is replaced instead."""
+        return Plan(self.runs)
 
     @classmethod
     def capture(cls, wasm: bytes, *, name: str, limits: Limits | None = None) -> WasmImage:
@@ -75,8 +73,12 @@ class WasmImage(Image):
             limits: bounds on each of the calls that initialise it.
 
         Raises:
-            PluginError: it is no module, lacks exports, wants unknown imports, keeps state that cannot be restored, or
-            fails in its initialisation. JobTimeout, MemoryLimitExceeded, FuelExhausted: that exceeds the limits.
+            PluginError: it is not a module, lacks exports, wants unknown imports, keeps state that cannot be restored,
+                or fails while it is initialised.
+            JobTimeout: a call that initialises it takes longer than the limits allow.
+            FuelExhausted: it takes more instructions than they allow.
+            MemoryLimitExceeded: it takes more memory than they allow.
+            PexecError: the process that should compile it cannot be started, or is killed.
         """
         limits = limits or Limits()
         engine = Engine(epoch=True, stack=MODULE_STACK, metered=limits.fuel is not None)
@@ -84,7 +86,7 @@ class WasmImage(Image):
         wapc = Wapc(engine, compiled, limits, None)
         instance = open_instance(wapc, engine, limits)
         if not instance.size():
-            raise PluginError("the module's memory has no page, so that a waPC host cannot write requests there")
+            raise PluginError("the module's memory has no pages, so a waPC host cannot write requests there")
         fresh = instance.read(0, instance.size())
         for export, called in _INITIALISERS.items():
             _initialise(wapc, instance, export, called, limits)
@@ -95,12 +97,9 @@ class WasmImage(Image):
             wasm=prepared,
             memory_size=len(memory),
             globals=tuple((key, *raw.global_content(instance.store, item)) for key, item in instance.mutable()),
-            runs=image_file.changed(memory) or ((0, memoryview(memory)[:PAGE]),),
+            runs=image_file.changed(memory) or ((0, memoryview(memory)[:RUN_PAGE]),),
             changes=image_file.changed(memory, fresh),
         )
-
-    def runner(self, limits: Limits, on_console: OnConsole, host: Mapping[str, HostFunction] | None) -> WasmRunner:
-        return WasmRunner(self, limits, on_console, host)
 
     def to_bytes(self) -> bytes:
         header = {
@@ -111,7 +110,7 @@ class WasmImage(Image):
             "runs": [(address, len(content)) for address, content in self.runs],
             "changes": [(address, len(content)) for address, content in self.changes],
         }
-        return image_file.dump(MAGIC, header, self._parts())
+        return image_file.dump(WASM_IMAGE_MAGIC, header, self._parts())
 
     def _parts(self) -> Iterator[bytes | memoryview]:
         yield self.wasm
@@ -123,9 +122,9 @@ class WasmImage(Image):
         """Return the image that `to_bytes` wrote; its runs are views of `buffer`, not copies.
 
         Raises:
-            PluginError: not an image, or a damaged one.
+            PluginError: it is not an image, or it is damaged.
         """
-        header, content = image_file.load(MAGIC, buffer)
+        header, content = image_file.load(WASM_IMAGE_MAGIC, buffer)
         match header:
             case {
                 "plugin_name": str(name),
@@ -137,7 +136,7 @@ class WasmImage(Image):
             }:
                 pass
             case _:
-                raise PluginError("the memory image's header is not what this release writes")
+                raise PluginError("the memory image's header is not one that this release writes")
         middle = length + sum(run[1] for run in runs)
         return cls(
             plugin_name=name,
@@ -155,7 +154,9 @@ def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, li
         return
     kind = function.type(instance.store)
     if kind.params or kind.results:
-        raise PluginError(f"the module's {called} takes parameters or returns something; a waPC host calls it without")
+        raise PluginError(
+            f"the module's {called} takes parameters or returns something; waPC's takes and returns nothing"
+        )
     deadline = wapc.deadline = Deadline(instance, limits)
     deadline.begin(1)
     wapc.raised = None
@@ -167,7 +168,7 @@ def _initialise(wapc: Wapc, instance: WasmInstance, export: str, called: str, li
         if isinstance(error, raw.Trapped):
             error = trap_error(instance, limits, error)
         if isinstance(error, Exited) and not error.status and export == "_start":
-            return  # a program says in this way that it has ended well
+            return  # a program ends well in this way
         if isinstance(error, WasmError | Exited):
             text = error.message if isinstance(error, WasmError) else str(error)
             raise PluginError(f"the module fails in {called}: {text}") from None

@@ -1,4 +1,4 @@
-"""An instance of somebody else's module, and what becomes of its failures."""
+"""An instance of somebody else's module, and the errors for its traps."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from collections.abc import Iterator
 
 import wasmtime
 
-from parallel_exec.errors import FuelExhausted, PexecError, PluginError, WasmError
+from parallel_exec.errors import PexecError, PluginError, WasmError
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox import _outcome as outcome
+from parallel_exec.sandbox._binary.format import WASM_PAGE
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._engine.instance import PAGE, LinearMemory, MemoryRefused
+from parallel_exec.sandbox._engine.memory import LinearMemory, MemoryRefused
 from parallel_exec.sandbox._engine.raw import Trapped
+from parallel_exec.sandbox._outcome import limit_of_trap, out_of_memory
 from parallel_exec.sandbox._wasm.prepare import GLOBAL, REFUSED
 from parallel_exec.sandbox._wasm.wapc import Wapc
 
 
 class WasmInstance(LinearMemory):
-    """An instance of a prepared module (`wasm_prepare`)."""
+    """An instance of a prepared module (`prepare`)."""
 
     def function(self, name: str) -> wasmtime.Func | None:
-        """Return an exported function, if there is one of this name."""
+        """Return the exported function of this name, or None."""
         item = self._exports.get(name)
         return item if isinstance(item, wasmtime.Func) else None
 
@@ -31,23 +32,23 @@ class WasmInstance(LinearMemory):
                 yield name, item
 
     def refused(self) -> int:
-        """Return how many bytes of memory the guest asked for, in all, when it was refused the last time, or 0."""
+        """Return how many bytes of memory, in all, the guest asked for when it was last refused, or 0."""
         item = self._exports[REFUSED]
         assert isinstance(item, wasmtime.Global)
-        return int(item.value(self.store)) % (1 << 32) * PAGE
+        return int(item.value(self.store)) % (1 << 32) * WASM_PAGE
 
 
 def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
     """Make an instance.
 
     Raises:
-        MemoryLimitExceeded: its memory is larger than the limits allow. PluginError: its tables are, or a segment lies
-        outside of its memory or table.
+        MemoryLimitExceeded: its memory is larger than the limits allow.
+        PluginError: its tables are larger than allowed, or a segment lies outside its memory or table.
     """
     try:
         instance = WasmInstance(engine, limits.memory_bytes, wapc.exports)
     except MemoryRefused as refused:
-        raise outcome.out_of_memory(limits, refused.wanted) from None
+        raise out_of_memory(limits, refused.wanted) from None
     except (wasmtime.WasmtimeError, wasmtime.Trap) as error:
         raise PluginError(f"no instance of the module can be made: {str(error).splitlines()[-1].strip()}") from None
     wapc.memory = instance
@@ -56,12 +57,10 @@ def open_instance(wapc: Wapc, engine: Engine, limits: Limits) -> WasmInstance:
 
 def trap_error(instance: WasmInstance, limits: Limits, trap: Trapped) -> PexecError:
     """Return the error of a call that ended in a trap; the instance must not be used again."""
-    if trap.interrupted:
-        return outcome.timeout(limits)
-    if trap.out_of_fuel:
-        return FuelExhausted(f"used up Limits.fuel={limits.fuel} instructions")
+    if (error := limit_of_trap(trap, limits)) is not None:
+        return error
     if trap.stack_overflow:
         return WasmError("the call stack is exhausted", trapped=True)
     if wanted := instance.refused():
-        return outcome.out_of_memory(limits, wanted)
+        return out_of_memory(limits, wanted)
     return WasmError(f"the module trapped: {trap}", trapped=True)

@@ -1,18 +1,19 @@
-"""Makes a module that somebody else compiled one whose instances can be captured and restored.
+"""Rewrites a module that somebody else compiled so that its instances can be captured and restored.
 
-Its code stays as it is but for this: mutable globals are exported, so that the host can read and set them; the start
-function is called by the host, once and under its limits, not with each instance; and ``memory.grow`` becomes a call of
-a function that does the same and, where memory is refused, notes in a global how much was asked for, which nothing else
-tells.
+Three things change: mutable globals are exported, so that the host can read and set them; the host calls the start
+function, once and under its limits, instead of wasmtime for each instance; and ``memory.grow`` becomes a call of a
+function that does the same and, if memory is refused, notes in a global how much was asked for, which cannot be found
+out otherwise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from parallel_exec.sandbox._binary.code import growths
 from parallel_exec.sandbox._binary.format import (
+    FUNCTION_TYPE,
     SECTION_ORDER,
     BakeError,
     ExternalKind,
@@ -20,11 +21,12 @@ from parallel_exec.sandbox._binary.format import (
     Reader,
     Section,
     SectionId,
+    read_imports,
     read_sections,
     section_header,
     unsigned,
 )
-from parallel_exec.sandbox._text import shown
+from parallel_exec.sandbox._text import printable
 
 _OURS: Final = "pexec:"
 REFUSED: Final = _OURS + "refused"
@@ -32,9 +34,8 @@ GLOBAL: Final = _OURS + "global:"
 START: Final = _OURS + "start"
 CALL: Final = "__guest_call"
 
-_FUNCTION_TYPE: Final = 0x60
-# Imports, exports and mutable globals, each. What wasmtime takes to find exports in a new instance grows with the
-# square of their number: 4 s for ten thousand.
+# The most imports, exports, and mutable globals. The time in which wasmtime finds exports in a new instance grows with
+# the square of their number: 4 s for ten thousand.
 _MOST: Final = 1000
 _SUPPORTED: Final = frozenset((0x7F, 0x7E, 0x7D, 0x7C))  # i32, i64, f32, f64
 
@@ -46,11 +47,6 @@ _GROW: Final = bytes.fromhex("01017f200040002201417f4604403f0020006a24"), bytes.
 _GROW_TYPE: Final = bytes.fromhex("60017f017f")
 
 
-class _Imported(NamedTuple):
-    functions: list[int]  # their types' indexes
-    globals: int
-
-
 def prepare(module: bytes) -> bytes:
     """Return the module with its mutable globals exported, as `GLOBAL` and their index; its start function exported, as
     `START`, instead of run; and `REFUSED`, a global that holds the pages that memory would have had if it had not been
@@ -60,17 +56,17 @@ def prepare(module: bytes) -> bytes:
         module: a valid module.
 
     Raises:
-        BakeError: the module keeps state that no image holds, or is none that can be prepared; the text says why.
+        BakeError: the module keeps state that no image holds, or cannot be prepared; the text says why.
     """
     sections = {each.id: each for each in read_sections(module) if each.id is not SectionId.CUSTOM}
     types = _types(sections.get(SectionId.TYPE))
-    imported = _imported(sections.get(SectionId.IMPORT), types)
+    functions, imported_globals = _imported(sections.get(SectionId.IMPORT), types)
     _check_memory(sections.get(SectionId.MEMORY))
-    functions = imported.functions + _defined(sections.get(SectionId.FUNCTION))
+    functions += _defined(sections.get(SectionId.FUNCTION))
     _check_exports(sections.get(SectionId.EXPORT), functions, types)
-    mutable, globals_ = _globals(sections.get(SectionId.GLOBAL), imported.globals)
+    mutable, globals_ = _globals(sections.get(SectionId.GLOBAL), imported_globals)
     bodies = list(_bodies(sections.get(SectionId.CODE)))
-    refused = imported.globals + globals_
+    refused = imported_globals + globals_
     grow = len(functions)
     code: Parts = []
     for body, offset in bodies:
@@ -109,7 +105,7 @@ def _export(name: str, kind: ExternalKind, index: int) -> bytes:
 
 
 def _extended(section: Section | None, entries: Parts) -> Parts:
-    """A section's body with more entries."""
+    """Return a section's body with more entries."""
     if section is None:
         return [unsigned(len(entries)), *entries]
     reader = section.reader()
@@ -117,26 +113,19 @@ def _extended(section: Section | None, entries: Parts) -> Parts:
     return [unsigned(count + len(entries)), section.body[reader.position :], *entries]
 
 
-def _imported(section: Section | None, types: list[bool]) -> _Imported:
-    functions: list[int] = []
-    globals_ = 0
+def _imported(section: Section | None, types: list[bool]) -> tuple[list[int], int]:
+    """Return the types' indexes of the imported functions, and how many globals are imported."""
     if section is not None:
-        reader = section.reader()
-        for _ in range(_bounded(reader, "imports")):
-            name = f"{reader.name()}.{reader.name()}"
-            kind = ExternalKind(reader.byte())
-            match kind:
-                case ExternalKind.FUNCTION:
-                    functions.append(reader.unsigned())
-                    if not types[functions[-1]]:
-                        raise BakeError(f"its import {shown(name)} takes or returns what is no number")
-                case ExternalKind.GLOBAL:
-                    globals_ += 1
-                    reader.value_type()
-                    reader.byte()
-                case _:
-                    raise BakeError(f"it imports a {kind.name.lower()}")
-    return _Imported(functions, globals_)
+        _bounded(section.reader(), "imports")
+    imports = read_imports(section)
+    for each in imports:
+        if each.kind not in (ExternalKind.FUNCTION, ExternalKind.GLOBAL):
+            raise BakeError(f"it imports a {each.kind.name.lower()}")
+        if each.kind is ExternalKind.FUNCTION and not types[each.type]:
+            name = printable(f"{each.module}.{each.name}")
+            raise BakeError(f"its import {name} takes or returns something other than numbers")
+    functions = [each.type for each in imports if each.kind is ExternalKind.FUNCTION]
+    return functions, len(imports) - len(functions)
 
 
 def _bounded(reader: Reader, what: str) -> int:
@@ -147,7 +136,7 @@ def _bounded(reader: Reader, what: str) -> int:
 
 
 def _defined(section: Section | None) -> list[int]:
-    """The types' indexes of the module's own functions."""
+    """Return the types' indexes of the module's own functions."""
     if section is None:
         return []
     reader = section.reader()
@@ -170,14 +159,14 @@ def _check_exports(section: Section | None, functions: list[int], types: list[bo
     for _ in range(_bounded(reader, "exports")):
         name = reader.name()
         if name.startswith(_OURS):
-            raise BakeError(f"it exports {shown(name)!r}, and names that begin with {_OURS!r} are this package's")
+            raise BakeError(f"it exports {printable(name)!r}, and names that begin with {_OURS!r} are this package's")
         kind, index = reader.byte(), reader.unsigned()
         if name == CALL and kind == ExternalKind.FUNCTION and not types[functions[index]]:
-            raise BakeError(f"its {CALL} takes or returns what is no number")
+            raise BakeError(f"its {CALL} takes or returns something other than numbers")
 
 
 def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
-    """The indexes of the mutable globals, and how many globals are defined."""
+    """Return the indexes of the mutable globals, and how many globals are defined."""
     if section is None:
         return [], 0
     reader = section.reader()
@@ -188,7 +177,7 @@ def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
         kind = reader.value_type()
         if reader.byte():
             if kind not in _SUPPORTED:
-                raise BakeError(f"its mutable global at offset {start} is no number, and could not be restored")
+                raise BakeError(f"its mutable global at offset {start} is not a number, and could not be restored")
             mutable.append(index)
             if len(mutable) > _MOST:
                 raise BakeError(f"it has more than {_MOST} mutable globals")
@@ -197,8 +186,8 @@ def _globals(section: Section | None, imported: int) -> tuple[list[int], int]:
 
 
 def _types(section: Section | None) -> list[bool]:
-    """Of each type of a function, whether it has numbers only. wasmtime's C interface ends the process when it is asked
-    for the type of a vector.
+    """Return, for each function type, whether it has numbers only. wasmtime's C interface ends the process when it is
+    asked for the type of a vector.
     """
     if section is None:
         return []
@@ -206,8 +195,8 @@ def _types(section: Section | None) -> list[bool]:
     types = []
     for _ in range(reader.unsigned()):
         start = reader.offset
-        if reader.byte() != _FUNCTION_TYPE:
-            raise BakeError(f"the type at offset {start} is none of a function")
+        if reader.byte() != FUNCTION_TYPE:
+            raise BakeError(f"the type at offset {start} is not a function's")
         values = [reader.value_type() for _list in ("parameters", "results") for _ in range(reader.unsigned())]
         types.append(_SUPPORTED.issuperset(values))
     return types
@@ -224,7 +213,7 @@ def _bodies(section: Section | None) -> Iterator[tuple[memoryview, int]]:
 
 
 def _rewritten(body: memoryview, growths: Iterable[tuple[int, int]], grow: int) -> Parts:
-    """A function's size and body, with calls in place of each ``memory.grow``."""
+    """Return a function's size and body, with a call in place of each ``memory.grow``."""
     call = b"\x10" + unsigned(grow)
     pieces: Parts = []
     start = 0

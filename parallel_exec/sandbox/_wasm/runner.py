@@ -4,49 +4,50 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import wasmtime
 
 from parallel_exec._codec import arrays, message_pack
+from parallel_exec._codec.arrays import Encoded
 from parallel_exec.errors import InvalidDocument, OutputTooLarge, PexecError, PluginError, WasmError
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox import _outcome as outcome
 from parallel_exec.sandbox._chain import is_chain
 from parallel_exec.sandbox._console import OnConsole
 from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
-from parallel_exec.sandbox._engine.instance import MemoryRefused
+from parallel_exec.sandbox._engine.memory import MemoryRefused
+from parallel_exec.sandbox._outcome import out_of_memory, output_too_large
 from parallel_exec.sandbox._runner import Runner
 from parallel_exec.sandbox._wasm.chain import run_chain
+from parallel_exec.sandbox._wasm.image import WasmImage
 from parallel_exec.sandbox._wasm.instance import WasmInstance, open_instance, trap_error
 from parallel_exec.sandbox._wasm.prepare import CALL
 from parallel_exec.sandbox._wasm.wapc import Exited, Wapc
 
-if TYPE_CHECKING:
-    from parallel_exec.sandbox._wasm.image import WasmImage
-
-# Memory larger than this is not put back but replaced by a new instance's: about 50 us for each MiB against 200.
+# Memory larger than this is not reset: a new instance takes about 50 us for each MiB, a reset 200.
 MOST_RESET = 4 << 20
+
+_KEPT_OPERATIONS = 64
 
 
 class _Payload(bytes):
-    """A binary document, which a chain's first function is given as it is."""
+    """A binary document, which goes to a chain's first function as it is."""
 
 
 class WasmRunner(Runner[WasmInstance]):
-    """`Runner` for modules that somebody else compiled. They look at no deadline of ours, so the machine code looks at
-    the epoch of an engine that is this runner's own.
+    """`Runner` for modules that somebody else compiled. They check no deadline of ours, so the machine code checks the
+    epoch of an engine that is this runner's own.
 
     Args:
         image: of the plugin.
         limits: on each job.
         on_console: receives console records.
         host: host functions by name.
-        engine: one with epochs that nobody else uses; by default a new one.
+        engine: an engine with epochs that nobody else uses; by default a new one.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class WasmRunner(Runner[WasmInstance]):
         self._on_console = on_console
         self._engine = engine or Engine(epoch=True, stack=MODULE_STACK, metered=limits.fuel is not None)
         self._wapc = Wapc(self._engine, self._engine.compile(image.wasm), limits, host)
+        self._job = 0
         self._operations: dict[str, bytes] = {}
         self._intact = True  # whether the last call has come back from the module
         self._call: Callable[..., int]
@@ -78,12 +80,10 @@ class WasmRunner(Runner[WasmInstance]):
             super().drop()
             del self._call, self._setters, self._wapc.memory, self._wapc.deadline  # they hold the store
 
-    def run(
-        self, function: str, content: bytes | bytearray | memoryview, kind: int, stopped: Callable[[], bool] | None
-    ) -> tuple[int, bytes]:
+    def run(self, function: str, content: Encoded, kind: int, stopped: Callable[[], bool] | None) -> tuple[int, bytes]:
         if self._dirty:
             self.check_idle()
-            self.drop()  # an exception, such as Ctrl-C, tore the last job out of one of the lines below
+            self.drop()  # an exception, such as Ctrl-C, cut the last job short somewhere below
         instance = self._instance or self._open()
         self._dirty = True
         self._intact = True
@@ -112,7 +112,7 @@ class WasmRunner(Runner[WasmInstance]):
             text = self._json(value)
             length += len(text) + 1
             if length > self.limits.output_bytes:
-                raise outcome.output_too_large(self.limits, length)
+                raise output_too_large(self.limits, length)
             return text
 
         return b"[" + b",".join(run_chain(name, document, self._call_on_value, keep)) + b"]"
@@ -125,26 +125,26 @@ class WasmRunner(Runner[WasmInstance]):
             raise error.at(function=function) from None
 
     def _json(self, value: Any) -> bytes:
-        """Return the result as JSON text, for who gave JSON."""
+        """Return the result as JSON text, for a document that was JSON."""
         try:
             text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
         except (orjson.JSONEncodeError, RecursionError) as error:
             raise PluginError(f"the result is not JSON ({error}); use input='msgpack' or input='binary'") from None
         if len(text) > self.limits.output_bytes:
-            raise outcome.output_too_large(self.limits, len(text))
+            raise output_too_large(self.limits, len(text))
         return text
 
-    def _invoke(self, function: str, payload: bytes | bytearray | memoryview) -> bytes:
+    def _invoke(self, function: str, payload: Encoded) -> bytes:
         """Call the module once."""
         operation = self._operations.get(function)
         if operation is None:
-            if len(self._operations) >= 64:
+            if len(self._operations) >= _KEPT_OPERATIONS:
                 self._operations.clear()
             operation = self._operations[function] = function.encode("utf-8", "surrogatepass")
         instance, wapc = self._instance, self._wapc
         assert instance is not None
         wapc.request(operation, payload)
-        self._intact = False  # until it returns: nobody knows what state a call that is torn off leaves
+        self._intact = False  # until it returns: a call that is cut short leaves an unknown state
         try:
             with wapc.host.callbacks:
                 succeeded = self._call(len(operation), len(payload))
@@ -158,7 +158,7 @@ class WasmRunner(Runner[WasmInstance]):
             return wapc.answer
         failure = wapc.failure
         if wanted := instance.refused():
-            raise outcome.out_of_memory(self.limits, wanted)
+            raise out_of_memory(self.limits, wanted)
         raise WasmError("the function failed, and does not say why" if failure is None else failure)
 
     def _open(self) -> WasmInstance:
@@ -169,7 +169,7 @@ class WasmRunner(Runner[WasmInstance]):
         try:
             instance.grow_to(size)
         except MemoryRefused:
-            raise outcome.out_of_memory(self.limits, size) from None
+            raise out_of_memory(self.limits, size) from None
         for address, content in image.changes:
             instance.view[address : address + len(content)] = content
         items = dict(instance.mutable())
@@ -179,7 +179,7 @@ class WasmRunner(Runner[WasmInstance]):
         for put in self._setters:
             put()
         call = instance.function(CALL)
-        assert call is not None  # `Wapc` has looked
+        assert call is not None  # `Wapc` has checked
         self._call = raw.bind_numbers(instance.store, call)
         self._deadline = self._wapc.deadline = Deadline(instance, self.limits)
         self._instance = instance
@@ -189,8 +189,8 @@ class WasmRunner(Runner[WasmInstance]):
         """Make the sandbox ready for the next job, and hand out the console's records."""
         self.reached = size = instance.size()
         self.fuel_used = self._deadline.fuel_used
-        self._wapc.request(b"", b"")  # documents and results may be large, and need not wait here for the next job
-        # Memory does not shrink, and how much of it there is can be seen.
+        self._wapc.request(b"", b"")  # documents and results may be large: do not keep them until the next job
+        # Memory does not shrink, and the next job could see its size.
         if not self._intact or size != self._image.memory_size or size > MOST_RESET:
             self.drop()
         else:
@@ -203,8 +203,8 @@ class WasmRunner(Runner[WasmInstance]):
         self._wapc.tell(self._on_console)
 
 
-def _document(content: bytes | bytearray | memoryview, kind: int) -> Any:
-    """Return a document's value; of a binary one a `_Payload`."""
+def _document(content: Encoded, kind: int) -> Any:
+    """Return a document's value; for a binary document, a `_Payload`."""
     if kind == arrays.JSON:
         try:
             return orjson.loads(content)

@@ -9,7 +9,7 @@
              __guest_response(address, length) or __guest_error(address, length)
            ◄── 1, or 0 for a failure
 
-An address or a length that the guest names is looked at before anything is read or written there; one outside its
+Every address and length that the guest gives is checked before anything is read or written there; one outside its
 memory ends the job.
 """
 
@@ -27,30 +27,30 @@ from parallel_exec._codec import message_pack
 from parallel_exec.errors import PluginError, WasmError
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
-from parallel_exec.sandbox import _outcome as outcome
-from parallel_exec.sandbox._console import OnConsole
+from parallel_exec.sandbox._console import OnConsole, hand_out
 from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._engine.instance import LinearMemory
-from parallel_exec.sandbox._host_calls import HostRunner, told
-from parallel_exec.sandbox._text import read_text, shown
+from parallel_exec.sandbox._engine.memory import LinearMemory
+from parallel_exec.sandbox._host_calls import HostRunner, text_of
+from parallel_exec.sandbox._outcome import output_too_large, timeout
+from parallel_exec.sandbox._text import printable, read_text
 from parallel_exec.sandbox._wasm.prepare import CALL
 
 MODULE: Final = "wapc"
 WASI: Final = ("wasi_snapshot_preview1", "wasi_unstable")
 
-# Every function of WASI answers this errno: there is nothing to be had. Those without a result end the job (proc_exit).
+# Every function of WASI returns this errno: nothing is offered. Those without a result end the job (proc_exit).
 _ENOSYS: Final = 52
 _WASI_TYPES: Final = frozenset(("i32", "i64"))
 _MOST_FAILURE: Final = 64 << 10  # bytes of an error's text
-_RECORD: Final = 5  # what a console record counts beside its text, as in the engine's guest
+_RECORD: Final = 5  # bytes that a console record counts beside its text, as in the JavaScript engine
 
 _I32: Final = wasmtime.ValType.i32()
 
 
 class Exited(Exception):
-    """The guest calls WASI's proc_exit; `status` is what with."""
+    """The guest called WASI's proc_exit with `status`."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"it calls proc_exit({status})")
@@ -58,14 +58,14 @@ class Exited(Exception):
 
 
 class Wapc:
-    """What the imports of one sandbox's instances are linked to; an instance after another.
+    """What the imports of one sandbox's instances, one after another, are linked to.
 
     Attributes:
-        memory: the instance's.
-        deadline: its jobs', once there is one.
-        answer: what the guest responded to the last call.
-        failure: the error that it told of, or None.
-        raised: what ended the last call from inside one of the functions that are linked, or None.
+        memory: the current instance's.
+        deadline: that of its jobs, once there is one.
+        answer: the guest's response to the last call.
+        failure: the error that it reported, or None.
+        raised: the exception of a linked function that ended the last call, or None.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Wapc:
         """Link a compiled module.
 
         Raises:
-            PluginError: it lacks exports that waPC needs, or wants imports that it does not have.
+            PluginError: it lacks exports that waPC needs, or wants imports that waPC does not have.
         """
         self.memory: LinearMemory
         self.deadline: Deadline | None = None
@@ -109,19 +109,19 @@ class Wapc:
             self._linked = linker.instantiate_pre(module)
         except wasmtime.WasmtimeError as error:
             raise PluginError(
-                f"the module imports one function as two kinds: {shown(str(error).splitlines()[0], 300)}"
+                f"the module imports one function as two kinds: {printable(str(error).splitlines()[0], 300)}"
             ) from None
 
     def exports(self, store: wasmtime.Store) -> Mapping[str, object]:
-        """Make an instance in a store, and return its exports. Its start function, if it has one, runs."""
+        """Make an instance in a store, and return its exports."""
         return self._linked.instantiate(store).exports(store)
 
     def begin(self) -> None:
-        """Called before each job."""
+        """Begin a job."""
         self._console_room = self._limits.console_bytes
 
     def request(self, operation: bytes, payload: bytes | bytearray | memoryview) -> None:
-        """Say what the next call is about."""
+        """Set operation and payload of the next call."""
         self._operation = operation
         self._payload = payload
         self.answer = b""
@@ -132,10 +132,7 @@ class Wapc:
         """Hand out what was written to the console since the last time."""
         lines, self._console = self._console, []
         dropped, self._console_dropped = self._console_dropped, 0
-        for line in lines:
-            on_console(logging.INFO, line)
-        if dropped:
-            on_console(logging.WARNING, f"{dropped} more console records were dropped: Limits.console_bytes")
+        hand_out(((logging.INFO, line) for line in lines), dropped, on_console)
 
     # What the guest calls
 
@@ -145,7 +142,7 @@ class Wapc:
 
     def _guest_response(self, address: int, length: int) -> None:
         if length > self._limits.output_bytes:
-            raise outcome.output_too_large(self._limits, length)
+            raise output_too_large(self._limits, length)
         self.answer = self._read(address, length)
 
     def _guest_error(self, address: int, length: int) -> None:
@@ -175,8 +172,8 @@ class Wapc:
         except WasmError:
             raise
         except Exception as error:
-            self.host.note_failure(ascii(name)[1:-1], error)  # the guest makes names up
-            self._host_error = f"{name}: {type(error).__name__}: {told(error)}".encode()
+            self.host.note_failure(ascii(name)[1:-1], error)  # the guest chose the name
+            self._host_error = f"{name}: {type(error).__name__}: {text_of(error)}".encode()
             return 0
         self._host_response = answer
         return 1
@@ -202,20 +199,20 @@ class Wapc:
         self.memory.view[address : address + length] = content
 
     def _guarded(self, function: Callable[..., int | None]) -> Callable[..., int | None]:
-        """The function as the guest may call it: not after its deadline, which code without a jump back does not look
-        at.
+        """Return a function that the guest may call. After the deadline, which code without a backward jump never
+        checks, it raises a `JobTimeout`.
         """
 
         def guarded(*numbers: int) -> int | None:
             _signals.deliver()
             if self.deadline is not None and self.deadline.is_over():
-                raise outcome.timeout(self._limits)
+                raise timeout(self._limits)
             return function(*numbers)
 
         return guarded
 
     def _failed(self, error: BaseException) -> None:
-        """Keep what a function has raised. (wasmtime keeps it for all threads in one place, where another finds it.)"""
+        """Keep what a function raised, for this sandbox alone: wasmtime has one place for all threads."""
         self.raised = error
 
     def _link(
@@ -239,9 +236,9 @@ class Wapc:
             elif item.module in WASI and kind.results in ([], [_I32]) and {*map(str, kind.params)} <= _WASI_TYPES:
                 return self._link(linker, item, kind, _refuse if kind.results else _exit)
         raise PluginError(
-            f"the module wants the import {shown(item.module)}.{shown(name)} ({_type_text(kind)}), "
+            f"the module wants the import {printable(item.module)}.{printable(name)} ({_type_text(kind)}), "
             "which a waPC host does not have; "
-            f"there are {', '.join(self._imports)} in {MODULE!r}, and functions of WASI, all of which refuse"
+            f"it has {', '.join(self._imports)} in {MODULE!r}, and WASI's functions, which all fail"
         )
 
 
@@ -256,10 +253,10 @@ def _exit(status: int = 0, *_arguments: object) -> None:
 def _check_exports(module: wasmtime.Module) -> None:
     exports = {each.name: each.type for each in module.exports}
     if not isinstance(exports.get("memory"), wasmtime.MemoryType):
-        raise PluginError("the module does not export a memory as 'memory', which a waPC host writes requests to")
+        raise PluginError("the module does not export a memory as 'memory', to which a waPC host writes requests")
     call = exports.get(CALL)
     if not isinstance(call, wasmtime.FuncType):
-        raise PluginError(f"the module does not export the function {CALL}, by which a waPC host calls it")
+        raise PluginError(f"the module does not export the function {CALL}, through which a waPC host calls it")
     if call.params != [_I32, _I32] or call.results != [_I32]:
         raise PluginError(f"the module's {CALL} is {_type_text(call)}; waPC's is (i32, i32) -> (i32)")
 

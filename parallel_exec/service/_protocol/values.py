@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from parallel_exec.errors import PexecError, PluginError
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._javascript import Plugin
-from parallel_exec.plugins._wasm import WasmPlugin
+from parallel_exec.plugins import Plugin, WasmPlugin
 from parallel_exec.pool import PoolStats
 from parallel_exec.pool._stats import Distribution
 from parallel_exec.service._protocol import schema

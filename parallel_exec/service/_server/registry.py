@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parallel_exec.limits import Limits
-from parallel_exec.plugins._base import AnyPlugin
-from parallel_exec.plugins._javascript import Plugin
+from parallel_exec.plugins import AnyPlugin, Plugin
 from parallel_exec.pool import DeployedFunction, Deployment, Pool, Version
 from parallel_exec.sandbox import MemoryImage
 from parallel_exec.sandbox._js.functions import functions_of, has_function

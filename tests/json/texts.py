@@ -1,4 +1,4 @@
-"""Random JSON texts: valid ones, kinds of documents that teach and disappoint the reader, and damaged ones."""
+"""Random JSON texts: valid ones, documents whose objects are alike, or nearly so, and damaged ones."""
 
 from __future__ import annotations
 

@@ -79,11 +79,11 @@ BRANCHES = (
     "Object.assign(new Boolean(true), { valueOf: () => false, a: @ })",
     "new Proxy({ a: @, b: @ }, {})", "new Proxy([@, @], {})", "new Proxy(new Proxy([@], {}), {})",
     "({ p: new Proxy({ a: @ }, {}), q: @ })",
-    "new Proxy({ a: @, b: @ }, { get(t, k) { log.push('get ' + String(k)); return Reflect.get(t, k) }, ownKeys(t) { log.push('keys'); return Reflect.ownKeys(t) }, "
+    ("new Proxy({ a: @, b: @ }, { get(t, k) { log.push('get ' + String(k)); return Reflect.get(t, k) }, ownKeys(t) { log.push('keys'); return Reflect.ownKeys(t) }, "
     "getOwnPropertyDescriptor(t, k) { log.push('desc ' + String(k)); return Reflect.getOwnPropertyDescriptor(t, k) }, has(t, k) { log.push('has ' + String(k)); return Reflect.has(t, k) }, "
-    "getPrototypeOf(t) { log.push('proto'); return Reflect.getPrototypeOf(t) } })",
-    "new Proxy([@, @], { get(t, k) { log.push('get ' + String(k)); return k === 'length' ? 3 : Reflect.get(t, k) } })", "new Proxy({}, { ownKeys: () => ['x', 'y'], "
-    "getOwnPropertyDescriptor: (t, k) => ({ value: 1, enumerable: k === 'x', configurable: true }), get: () => @ })",
+    "getPrototypeOf(t) { log.push('proto'); return Reflect.getPrototypeOf(t) } })"),
+    "new Proxy([@, @], { get(t, k) { log.push('get ' + String(k)); return k === 'length' ? 3 : Reflect.get(t, k) } })", ("new Proxy({}, { ownKeys: () => ['x', 'y'], "
+    "getOwnPropertyDescriptor: (t, k) => ({ value: 1, enumerable: k === 'x', configurable: true }), get: () => @ })"),
     "new Proxy([], { get: (t, k) => k === 'length' ? -1 : @ })",
     "new Proxy([], { get: (t, k) => { if (k === 'length') throw new TypeError('length'); return @ } })",
     "new Proxy({}, { ownKeys() { throw new Error('keys') } })",

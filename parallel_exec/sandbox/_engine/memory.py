@@ -1,4 +1,4 @@
-"""One instance: its store, its linear memory as the host sees it, and, of the engine's, the calls into it."""
+"""One instance of a module: its store, and its linear memory as the host sees it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from collections.abc import Callable, Mapping
 
 import wasmtime
 
-from parallel_exec.sandbox._engine import raw
+from parallel_exec.sandbox._binary.format import WASM_PAGE
 from parallel_exec.sandbox._engine.engine import Engine
-from parallel_exec.sandbox._js.mailbox import DEADLINE_OFFSET, Reply, pack_deadline, unpack_reply
 
-PAGE = 65536
 MOST_MEMORY = 4 << 30
 UNLIMITED = 1 << 62
-_MOST_TABLE = 1 << 20  # elements of a table, 8 bytes each; compilers make one of a thousand or ten
+_MOST_TABLE = 1 << 20  # elements of a table, 8 bytes each; compilers make tables of one to ten thousand
 
 Exports = Mapping[str, object]
 
@@ -28,7 +26,7 @@ class MemoryRefused(Exception):
 
 
 class LinearMemory:
-    """An instance's store and its one linear memory. What lies in it is the guest's, and nothing there is trusted.
+    """An instance's store and its one linear memory. What lies in it is the guest's and never trusted.
 
     Attributes:
         engine: the engine that the instance belongs to.
@@ -49,7 +47,7 @@ class LinearMemory:
         """
         self.engine = engine
         self.store = wasmtime.Store(engine.runtime)
-        # What runs before a job is ours.
+        # Only our own code runs before a job.
         if engine.metered:
             self.store.set_fuel(UNLIMITED)
         if engine.epoch:
@@ -74,7 +72,7 @@ class LinearMemory:
         return self._known_size
 
     def within(self, address: int, length: int) -> bool:
-        """Say whether the range lies in linear memory. The guest's word for an address is never taken unchecked."""
+        """Say whether the range lies in linear memory. Every address that the guest gives is checked."""
         end = address + length
         return end <= self._known_size or end <= self.size()
 
@@ -89,7 +87,7 @@ class LinearMemory:
         if size > MOST_MEMORY:
             raise MemoryRefused(size)
         try:
-            self._memory.grow(self.store, (size - self._known_size + PAGE - 1) // PAGE)
+            self._memory.grow(self.store, (size - self._known_size + WASM_PAGE - 1) // WASM_PAGE)
         except wasmtime.WasmtimeError:
             raise MemoryRefused(size) from None
         self.size()
@@ -106,61 +104,3 @@ class LinearMemory:
         if not self.within(address, length):
             raise ValueError(f"the range {address}+{length} is outside linear memory")
         return bytes(self.view[address : address + length])
-
-
-class Instance(LinearMemory):
-    """An instance of the engine module or of a module baked from it; both have the same exports and import nothing.
-
-    Attributes:
-        mailbox: address of the mailbox in linear memory.
-    """
-
-    def __init__(self, module: wasmtime.Module, *, memory_bytes: int, engine: Engine | None = None) -> None:
-        def instantiate(store: wasmtime.Store) -> Exports:
-            return wasmtime.Instance(store, module, []).exports(store)
-
-        super().__init__(engine or Engine.shared(), memory_bytes, instantiate)
-        locate = self._exports["mailbox"]
-        assert isinstance(locate, wasmtime.Func)
-        self.mailbox: int = locate(self.store)
-
-    def tell_overdue(self, job: int) -> None:
-        address = self.mailbox + DEADLINE_OFFSET
-        self.view[address : address + 4] = pack_deadline(job)
-
-    def bind(self, name: str) -> Callable[[], None]:
-        """Return a callable for an export that takes and returns nothing; calling it raises `raw.Trapped` on a trap."""
-        function = self._exports[name]
-        assert isinstance(function, wasmtime.Func)
-        return raw.bind(self.store, function)
-
-    def ask(self, name: str) -> int:
-        """Return the result of an export that takes nothing and returns an i32."""
-        function = self._exports[name]
-        assert isinstance(function, wasmtime.Func)
-        answer: int = function(self.store)
-        return answer
-
-    def set_function(self, slot: int, function: Callable[[], None]) -> None:
-        """Put a function of ours, which takes and returns nothing, into a slot of the guest's function table."""
-        table = self._exports["__indirect_function_table"]
-        assert isinstance(table, wasmtime.Table)
-        table.set(self.store, slot, wasmtime.Func(self.store, wasmtime.FuncType([], []), function))
-
-    def reply(self) -> Reply:
-        """Read what the guest says of the last call."""
-        return unpack_reply(self.view, self.mailbox)
-
-    def globals(self) -> dict[str, int]:
-        """Return the values of the exported mutable globals, all of them i32 (the shadow stack's pointer)."""
-        return {
-            name: item.value(self.store)
-            for name, item in self._exports.items()
-            if isinstance(item, wasmtime.Global) and item.type(self.store).mutable
-        }
-
-    def set_global(self, name: str, value: int) -> None:
-        """Set an exported mutable i32 global."""
-        item = self._exports[name]
-        assert isinstance(item, wasmtime.Global)
-        item.set_value(self.store, wasmtime.Val.i32(value))

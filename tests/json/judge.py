@@ -47,7 +47,7 @@ def python_accepts(text: bytes) -> bool:
 
 
 class Judge:
-    """Walks one text; every method leaves `at` after what it is named for."""
+    """Walks one text; every method leaves `at` after the part that it is named for."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
