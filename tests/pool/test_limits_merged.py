@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import parallel_exec as px
+from tests.pool.conftest import Tools
 
 SOURCE = """
 function long(n) { return 'x'.repeat(n) }
@@ -58,7 +59,7 @@ def test_a_sandbox_keeps_to_its_plugins_limits() -> None:
             sandbox.call("long", 5000)
 
 
-def test_functions_with_different_limits_share_a_pool(tools: Any) -> None:
+def test_functions_with_different_limits_share_a_pool(tools: Tools) -> None:
     plugin = px.Plugin(SOURCE)
     with px.Pool(1, limits=px.Limits(time_s=60)) as pool:
         seeds = [plugin.function("chance", limits=px.Limits(seed=seed)) for seed in (1, 2, 1)]
@@ -70,7 +71,7 @@ def test_functions_with_different_limits_share_a_pool(tools: Any) -> None:
         assert isinstance(pool.submit(hurried, 0).exception(), px.JobTimeout)
 
 
-def test_a_native_loop_is_killed_by_the_functions_own_deadline(tools: Any) -> None:
+def test_a_native_loop_is_killed_by_the_functions_own_deadline(tools: Tools) -> None:
     """The worker is stopped, so that only the parent can end the job."""
     with px.Pool(1, limits=px.Limits(time_s=60)) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import parallel_exec as px
 from parallel_exec.pool import Pool
 from parallel_exec.pool._mapping import MOST_AHEAD
+from tests.pool.conftest import Tools
 
 SOURCE = """
 const inc = x => x + 1, triple = async x => 3 * x, odd = x => x % 2, small = x => x < 50 ? 'yes' : '';
@@ -250,7 +251,7 @@ def test_endless_documents_are_drawn_as_they_are_needed(pool: Pool, plugins: tup
     assert seen == list(range(2, 52))
 
 
-def test_what_is_in_flight_is_cancelled_when_iteration_ends(tools: Any) -> None:
+def test_what_is_in_flight_is_cancelled_when_iteration_ends(tools: Tools) -> None:
     with Pool(1) as pool:
         values = iter(pool.par_iter(range(100)).map(A.function("inc")).map(B.function("inc")))
         assert next(values) == 2

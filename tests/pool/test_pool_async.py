@@ -15,6 +15,7 @@ import pytest
 import parallel_exec as px
 from parallel_exec.pool import Pool
 from parallel_exec.pool._mapping import MOST_AHEAD
+from tests.pool.conftest import Tools
 
 ENDLESS = px.Limits(time_s=None)
 
@@ -88,7 +89,7 @@ def loop(request: pytest.FixtureRequest) -> Any:
     return Anyio(request.param.split()[-1])
 
 
-def test_calls_give_values_and_errors(loop: Any, tools: Any) -> None:
+def test_calls_give_values_and_errors(loop: Any, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(2) as pool:
             assert await pool.acall(tools.function("double"), 21) == 42
@@ -113,7 +114,7 @@ def test_calls_give_values_and_errors(loop: Any, tools: Any) -> None:
     loop.run(test)
 
 
-def test_the_loop_goes_on_while_jobs_run_and_plugins_load(loop: Any, tools: Any) -> None:
+def test_the_loop_goes_on_while_jobs_run_and_plugins_load(loop: Any, tools: Tools) -> None:
     slow = px.Plugin("const end = Date.now; let n = 0; for (let i = 0; i < 3e6; i++) n += i % 3; const f = x => n")
 
     async def test() -> None:
@@ -138,7 +139,7 @@ def test_the_loop_goes_on_while_jobs_run_and_plugins_load(loop: Any, tools: Any)
     loop.run(test)
 
 
-def test_maps_over_iterables_of_both_kinds(loop: Any, tools: Any) -> None:
+def test_maps_over_iterables_of_both_kinds(loop: Any, tools: Tools) -> None:
     async def numbers(count: int) -> AsyncIterator[int]:
         for number in range(count):
             if number % 97 == 0:
@@ -201,7 +202,7 @@ def test_results_tell_their_versions(loop: Any) -> None:
     loop.run(test)
 
 
-def test_an_error_of_the_documents_comes_after_the_results_before_it(loop: Any, tools: Any) -> None:
+def test_an_error_of_the_documents_comes_after_the_results_before_it(loop: Any, tools: Tools) -> None:
     async def documents() -> AsyncIterator[int]:
         yield 1
         yield 2
@@ -217,7 +218,7 @@ def test_an_error_of_the_documents_comes_after_the_results_before_it(loop: Any, 
     loop.run(test)
 
 
-def test_a_result_does_not_wait_for_the_next_document(loop: Any, tools: Any) -> None:
+def test_a_result_does_not_wait_for_the_next_document(loop: Any, tools: Tools) -> None:
     async def test() -> None:
         taken = loop.event()
 
@@ -237,7 +238,7 @@ def test_a_result_does_not_wait_for_the_next_document(loop: Any, tools: Any) -> 
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_endless_documents_are_drawn_as_they_are_needed(loop: Any, tools: Any, asynchronous: bool) -> None:
+def test_endless_documents_are_drawn_as_they_are_needed(loop: Any, tools: Tools, asynchronous: bool) -> None:
     async def test() -> None:
         drawn = itertools.count()
 
@@ -258,7 +259,7 @@ def test_endless_documents_are_drawn_as_they_are_needed(loop: Any, tools: Any, a
     loop.run(test)
 
 
-def test_a_cancelled_call_stops_its_running_job_and_no_other(loop: Any, tools: Any) -> None:
+def test_a_cancelled_call_stops_its_running_job_and_no_other(loop: Any, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(1, limits=ENDLESS, retries=3) as pool:
             assert await pool.acall(tools.function("double"), 1) == 2
@@ -281,7 +282,7 @@ def test_a_cancelled_call_stops_its_running_job_and_no_other(loop: Any, tools: A
     loop.run(test)
 
 
-def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any, tmp_path: Path) -> None:
+def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Tools, tmp_path: Path) -> None:
     trace = px.Plugin("const leave = path => make(path)", host={"make": os.mkdir}).function("leave")
 
     async def test() -> None:
@@ -315,7 +316,7 @@ def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any, t
     loop.run(test)
 
 
-def test_a_cancelled_map_stops_its_jobs(loop: Any, tools: Any) -> None:
+def test_a_cancelled_map_stops_its_jobs(loop: Any, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(2, limits=ENDLESS) as pool:
 
@@ -329,7 +330,7 @@ def test_a_cancelled_map_stops_its_jobs(loop: Any, tools: Any) -> None:
     loop.run(test)
 
 
-def test_leaving_the_block_by_cancellation_ends_the_pool_at_once(loop: Any, tools: Any) -> None:
+def test_leaving_the_block_by_cancellation_ends_the_pool_at_once(loop: Any, tools: Tools) -> None:
     async def test() -> None:
         pools = []
 
@@ -346,7 +347,7 @@ def test_leaving_the_block_by_cancellation_ends_the_pool_at_once(loop: Any, tool
     loop.run(test)
 
 
-def test_beside_a_map_that_another_thread_consumes(loop: Any, tools: Any) -> None:
+def test_beside_a_map_that_another_thread_consumes(loop: Any, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(2) as pool:
             results = pool.map(tools.function("double"), itertools.count())
@@ -359,6 +360,6 @@ def test_beside_a_map_that_another_thread_consumes(loop: Any, tools: Any) -> Non
     loop.run(test)
 
 
-def test_without_a_loop_there_is_a_clear_error(tools: Any) -> None:
+def test_without_a_loop_there_is_a_clear_error(tools: Tools) -> None:
     with Pool(1) as pool, pytest.raises(RuntimeError, match="running event loop"):
         pool.acall(tools.function("double"), 1).send(None)

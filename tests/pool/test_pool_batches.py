@@ -8,7 +8,6 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from typing import Any
 
 import pytest
 
@@ -16,23 +15,24 @@ import parallel_exec as px
 from parallel_exec.pool import Pool
 from parallel_exec.pool._mapping import LEAST_AHEAD, MOST_AHEAD
 from parallel_exec.pool._scheduling import supervisor
+from tests.pool.conftest import Tools
 
 # CPU time and much grace: the quick jobs have these limits, too, and the machine may be busy.
 LIMITS = px.Limits(time_s=0.4, clock="cpu", grace_s=60.0)
 
 
-def test_thousands_of_tiny_jobs_keep_their_order_and_their_results(pool: Pool, tools: Any) -> None:
+def test_thousands_of_tiny_jobs_keep_their_order_and_their_results(pool: Pool, tools: Tools) -> None:
     numbers = range(20_000)
     assert list(pool.map(tools.function("double"), numbers)) == [2 * number for number in numbers]
     assert list(pool.map(tools.function("keep"), numbers)) == [1] * len(numbers)
 
 
-def test_a_map_without_order_gives_every_result_once(pool: Pool, tools: Any) -> None:
+def test_a_map_without_order_gives_every_result_once(pool: Pool, tools: Tools) -> None:
     results = pool.map(tools.function("double"), range(5000), ordered=False)
     assert sorted(results) == list(range(0, 10_000, 2))
 
 
-def test_a_map_without_order_does_not_wait_for_a_slow_document(tools: Any) -> None:
+def test_a_map_without_order_does_not_wait_for_a_slow_document(tools: Tools) -> None:
     with Pool(2, limits=LIMITS) as pool:
         results = pool.map(tools.function("spin"), [1, *[0] * 60], ordered=False, errors="return")
         outcomes = list(results)
@@ -40,7 +40,7 @@ def test_a_map_without_order_does_not_wait_for_a_slow_document(tools: Any) -> No
         assert outcomes[60].document == 0
 
 
-def test_errors_can_be_given_in_place_of_results(pool: Pool, tools: Any) -> None:
+def test_errors_can_be_given_in_place_of_results(pool: Pool, tools: Tools) -> None:
     outcomes = list(pool.map(tools.function("failOn3"), [1, 2, 3, float("nan"), {1, 2}, 5] * 50, errors="return"))
     assert len(outcomes) == 300
     for start in range(0, 300, 6):
@@ -52,7 +52,7 @@ def test_errors_can_be_given_in_place_of_results(pool: Pool, tools: Any) -> None
         pool.map(tools.function("double"), [1], errors="ignore")  # type: ignore[arg-type]
 
 
-def test_jobs_behind_a_slow_one_are_taken_back(tools: Any) -> None:
+def test_jobs_behind_a_slow_one_are_taken_back(tools: Tools) -> None:
     with Pool(2, limits=px.Limits(time_s=60.0)) as pool:
         assert list(pool.map(tools.function("double"), range(40))) == list(range(0, 80, 2))
         slow = pool.submit(tools.function("spin"), 1)
@@ -63,7 +63,7 @@ def test_jobs_behind_a_slow_one_are_taken_back(tools: Any) -> None:
         assert isinstance(slow.exception(), px.WorkerCrashed)
 
 
-def test_a_map_draws_further_ahead_while_its_first_document_takes_long(tools: Any) -> None:
+def test_a_map_draws_further_ahead_while_its_first_document_takes_long(tools: Tools) -> None:
     drawn = itertools.count()
     documents = ({0: 1}.get(number, 0) for number in drawn)
     with Pool(2, limits=LIMITS) as pool:
@@ -76,7 +76,7 @@ def test_a_map_draws_further_ahead_while_its_first_document_takes_long(tools: An
         results.close()  # type: ignore[attr-defined]
 
 
-def test_documents_ahead_are_bounded_in_bytes(tools: Any) -> None:
+def test_documents_ahead_are_bounded_in_bytes(tools: Tools) -> None:
     drawn = 0
 
     def documents() -> Iterator[bytes]:
@@ -95,7 +95,7 @@ def test_documents_ahead_are_bounded_in_bytes(tools: Any) -> None:
         results.close()  # type: ignore[attr-defined]
 
 
-def test_large_results_ahead_are_bounded_too(tools: Any) -> None:
+def test_large_results_ahead_are_bounded_too(tools: Tools) -> None:
     drawn = itertools.count()
     with Pool(2) as pool:
         results = pool.map(tools.function("long"), (1 << 20 for _ in drawn))
@@ -105,7 +105,7 @@ def test_large_results_ahead_are_bounded_too(tools: Any) -> None:
         results.close()  # type: ignore[attr-defined]
 
 
-def test_kills_among_tiny_jobs_fail_only_what_ran(tools: Any) -> None:
+def test_kills_among_tiny_jobs_fail_only_what_ran(tools: Tools) -> None:
     with Pool(2) as pool:
         results = pool.map(tools.function("double"), range(30_000), errors="return")
         kills = 0
@@ -125,7 +125,7 @@ def test_kills_among_tiny_jobs_fail_only_what_ran(tools: Any) -> None:
         assert kills and len(failed) <= kills
 
 
-def test_a_worker_that_is_stopped_in_a_job_is_killed_after_deadline_and_grace(tools: Any) -> None:
+def test_a_worker_that_is_stopped_in_a_job_is_killed_after_deadline_and_grace(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=1.0, grace_s=0.2)) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
         futures = [pool.submit(tools.function("spin"), 1), pool.submit(tools.function("double"), 4)]
@@ -137,7 +137,7 @@ def test_a_worker_that_is_stopped_in_a_job_is_killed_after_deadline_and_grace(to
         tools.eventually(lambda: not tools.alive([pid]), "the stopped worker is gone")
 
 
-def test_jobs_that_a_stopped_worker_has_not_begun_are_run_by_others(tools: Any) -> None:
+def test_jobs_that_a_stopped_worker_has_not_begun_are_run_by_others(tools: Tools) -> None:
     with Pool(2) as pool:
         assert list(pool.map(tools.function("double"), range(40))) == list(range(0, 80, 2))
         tools.eventually(lambda: len(tools.running(pool)) == 2, "both workers run")
@@ -150,7 +150,7 @@ def test_jobs_that_a_stopped_worker_has_not_begun_are_run_by_others(tools: Any) 
         assert list(pool.map(tools.function("double"), range(2000))) == list(range(0, 4000, 2))
 
 
-def test_a_slow_iterable_holds_up_no_result(tools: Any) -> None:
+def test_a_slow_iterable_holds_up_no_result(tools: Tools) -> None:
     """What is drawn is handed over at once, and its results are given while the iterable takes its time."""
     given: list[int] = []
 
@@ -166,7 +166,7 @@ def test_a_slow_iterable_holds_up_no_result(tools: Any) -> None:
     assert given == [0, 2, 4, 6, 8]
 
 
-def test_a_result_does_not_wait_for_a_slow_job_behind_it(tools: Any) -> None:
+def test_a_result_does_not_wait_for_a_slow_job_behind_it(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=20.0)) as pool:
         assert list(pool.map(tools.function("spin"), [0] * 300)) == ["quick"] * 300  # known to be short
         quick, slow = pool.submit(tools.function("spin"), 0), pool.submit(tools.function("spin"), 1)
@@ -176,7 +176,7 @@ def test_a_result_does_not_wait_for_a_slow_job_behind_it(tools: Any) -> None:
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_map_whose_jobs_are_cancelled_ends(tools: Any, ordered: bool) -> None:
+def test_a_map_whose_jobs_are_cancelled_ends(tools: Tools, ordered: bool) -> None:
     with Pool(1) as pool:
         results = pool.map(tools.function("slow"), range(100), ordered=ordered, errors="return")
         next(results)
@@ -185,7 +185,7 @@ def test_a_map_whose_jobs_are_cancelled_ends(tools: Any, ordered: bool) -> None:
             list(results)
 
 
-def test_all_workers_stopped_one_after_another(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_workers_stopped_one_after_another(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     # A good worker that takes longer to begin a job is replaced, too, and the job is run by the next one.
     monkeypatch.setattr(supervisor, "START_S", 0.1)
     with Pool(2, limits=px.Limits(time_s=0.5, grace_s=0.1)) as pool:

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 import pytest
 
@@ -14,12 +13,13 @@ import parallel_exec as px
 from parallel_exec.pool import Pool
 from parallel_exec.pool._scheduling import processes, supervisor
 from parallel_exec.pool._transport.bell import ring_bell
+from tests.pool.conftest import Tools
 
 
 # Not SIGSEGV: sent from outside it reaches wasmtime's handler, which makes of it an abort or nothing, as the moment has
 # it.
 @pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
-def test_a_worker_killed_in_a_job_fails_that_job_only(tools: Any, deadly: signal.Signals) -> None:
+def test_a_worker_killed_in_a_job_fails_that_job_only(tools: Tools, deadly: signal.Signals) -> None:
     with Pool(1) as pool:
         victim = pool.submit(tools.function("spin"), 1)
         others = [pool.submit(tools.function("double"), number) for number in range(20)]
@@ -32,7 +32,7 @@ def test_a_worker_killed_in_a_job_fails_that_job_only(tools: Any, deadly: signal
         assert pid not in tools.running(pool)
 
 
-def test_a_crash_in_a_map_names_the_document(tools: Any) -> None:
+def test_a_crash_in_a_map_names_the_document(tools: Tools) -> None:
     with Pool(2) as pool:
         results = pool.map(tools.function("spin"), [0, 0, 1, 0, 0])
         assert [next(results), next(results)] == ["quick", "quick"]
@@ -42,7 +42,7 @@ def test_a_crash_in_a_map_names_the_document(tools: Any) -> None:
         assert caught.value.document == 2
 
 
-def test_an_idle_worker_killed_loses_nothing(tools: Any) -> None:
+def test_an_idle_worker_killed_loses_nothing(tools: Tools) -> None:
     with Pool(2) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
         tools.eventually(lambda: len(tools.running(pool)) == 2, "both workers run")
@@ -53,7 +53,7 @@ def test_an_idle_worker_killed_loses_nothing(tools: Any) -> None:
         tools.eventually(lambda: len(set(tools.running(pool)) - before) == 2, "both are replaced")
 
 
-def test_random_kills_under_load_fail_only_what_ran(tools: Any) -> None:
+def test_random_kills_under_load_fail_only_what_ran(tools: Tools) -> None:
     with Pool(2) as pool:
         futures = [pool.submit(tools.function("slow"), number) for number in range(400)]
         kills: list[int] = []
@@ -71,7 +71,7 @@ def test_random_kills_under_load_fail_only_what_ran(tools: Any) -> None:
             assert error is not None or futures[number].result() == number
 
 
-def test_workers_that_die_one_after_another_end_the_pool(tools: Any) -> None:
+def test_workers_that_die_one_after_another_end_the_pool(tools: Tools) -> None:
     with Pool(2) as pool:
         futures = [pool.submit(tools.function("spin"), 1) for _ in range(100)]
 
@@ -92,7 +92,7 @@ def test_workers_that_die_one_after_another_end_the_pool(tools: Any) -> None:
     tools.eventually(lambda: not tools.descendants(), "no process is left")
 
 
-def test_a_zygote_that_is_killed_is_replaced(tools: Any) -> None:
+def test_a_zygote_that_is_killed_is_replaced(tools: Tools) -> None:
     with Pool(2) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
         victim = pool.submit(tools.function("spin"), 1)
@@ -104,7 +104,7 @@ def test_a_zygote_that_is_killed_is_replaced(tools: Any) -> None:
         tools.eventually(lambda: not tools.alive(workers), "its workers are gone")
 
 
-def test_a_zygote_that_is_stopped_is_replaced(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zygote_that_is_stopped_is_replaced(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "ZYGOTE_S", 0.5)
     with Pool(1, limits=px.Limits(time_s=0.2, grace_s=0.1)) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
@@ -119,7 +119,7 @@ def test_a_zygote_that_is_stopped_is_replaced(tools: Any, monkeypatch: pytest.Mo
         tools.eventually(lambda: not tools.alive([worker, zygote.pid]), "both are gone")
 
 
-def test_a_pool_whose_zygote_is_stopped_can_be_closed(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_whose_zygote_is_stopped_can_be_closed(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "STOP_S", 0.2)
     with Pool(2) as pool:
         pool.warm_up()
@@ -130,7 +130,7 @@ def test_a_pool_whose_zygote_is_stopped_can_be_closed(tools: Any, monkeypatch: p
 
 
 def test_a_request_ring_that_is_corrupted_costs_the_worker_not_the_jobs(
-    tools: Any, capfd: pytest.CaptureFixture[str]
+    tools: Tools, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with Pool(1) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
@@ -142,7 +142,7 @@ def test_a_request_ring_that_is_corrupted_costs_the_worker_not_the_jobs(
     assert "no frame at" in capfd.readouterr().err
 
 
-def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: Any) -> None:
+def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: Tools) -> None:
     with Pool(1) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
         (worker,) = pool._core._workers.values()
@@ -152,7 +152,7 @@ def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: An
         assert pool.submit(tools.function("double"), 2).result() == 4
 
 
-def test_a_pool_that_is_interrupted_often_goes_on_without_the_jobs_of_maps_that_were_left(tools: Any) -> None:
+def test_a_pool_that_is_interrupted_often_goes_on_without_the_jobs_of_maps_that_were_left(tools: Tools) -> None:
     endless = px.Plugin("function f() { for (;;); }").function("f")
     double = tools.function("double")
     with Pool(4, limits=px.Limits(time_s=60)) as pool:

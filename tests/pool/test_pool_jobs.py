@@ -15,9 +15,10 @@ import pytest
 import parallel_exec as px
 from parallel_exec.pool import Pool
 from parallel_exec.pool._mapping import MOST_AHEAD
+from tests.pool.conftest import Tools
 
 
-def test_submit_gives_a_future_of_the_value(pool: Pool, tools: Any) -> None:
+def test_submit_gives_a_future_of_the_value(pool: Pool, tools: Tools) -> None:
     future = pool.submit(tools.function("double"), 21)
     assert future.result() == 42
     assert future.done() and not future.running() and future.exception() is None
@@ -26,12 +27,12 @@ def test_submit_gives_a_future_of_the_value(pool: Pool, tools: Any) -> None:
 @pytest.mark.parametrize(
     "document", [b'{"a":[1,2]}', bytearray(b'{"a":[1,2]}'), memoryview(b'{"a":[1,2]}'), {"a": [1, 2]}], ids=type
 )
-def test_bytes_are_json_text_and_anything_else_is_a_value(pool: Pool, tools: Any, document: Any) -> None:
+def test_bytes_are_json_text_and_anything_else_is_a_value(pool: Pool, tools: Tools, document: Any) -> None:
     assert pool.submit(tools.function("echo"), document).result() == {"a": [1, 2]}
     assert pool.submit(tools.plugin.function("echo", output="bytes"), document).result() == b'{"a":[1,2]}'
 
 
-def test_a_str_is_a_value_and_undefined_is_none(pool: Pool, tools: Any) -> None:
+def test_a_str_is_a_value_and_undefined_is_none(pool: Pool, tools: Tools) -> None:
     assert pool.submit(tools.function("echo"), "[1]").result() == "[1]"
     assert pool.submit(px.Plugin("function f() {}").function("f"), 1).result() is None
 
@@ -61,7 +62,7 @@ def test_results_as_numpy_arrays(pool: Pool) -> None:
     assert caught.value.document == 0
 
 
-def test_a_buffer_may_be_reused_after_submit(pool: Pool, tools: Any) -> None:
+def test_a_buffer_may_be_reused_after_submit(pool: Pool, tools: Tools) -> None:
     buffer = bytearray(b"0")
     futures = []
     for digit in range(10):
@@ -70,11 +71,11 @@ def test_a_buffer_may_be_reused_after_submit(pool: Pool, tools: Any) -> None:
     assert [future.result() for future in futures] == list(range(10))
 
 
-def test_map_keeps_the_order_of_many(pool: Pool, tools: Any) -> None:
+def test_map_keeps_the_order_of_many(pool: Pool, tools: Tools) -> None:
     assert list(pool.map(tools.function("double"), range(2000))) == list(range(0, 4000, 2))
 
 
-def test_map_starts_at_once_and_draws_no_more_than_its_buffer(pool: Pool, tools: Any) -> None:
+def test_map_starts_at_once_and_draws_no_more_than_its_buffer(pool: Pool, tools: Tools) -> None:
     drawn = 0
 
     def endless() -> Iterator[int]:
@@ -91,7 +92,7 @@ def test_map_starts_at_once_and_draws_no_more_than_its_buffer(pool: Pool, tools:
     results.close()  # type: ignore[attr-defined]
 
 
-def test_map_without_a_buffersize_is_bounded_too(pool: Pool, tools: Any) -> None:
+def test_map_without_a_buffersize_is_bounded_too(pool: Pool, tools: Tools) -> None:
     drawn = itertools.count()
     results = pool.map(tools.function("echo"), drawn)
     assert list(itertools.islice(results, 100)) == list(range(100))
@@ -99,7 +100,7 @@ def test_map_without_a_buffersize_is_bounded_too(pool: Pool, tools: Any) -> None
 
 
 @pytest.mark.parametrize("document", [b"[1]", bytearray(b"[1]"), memoryview(b"[1]"), "text"])
-def test_one_document_is_no_iterable_of_documents(pool: Pool, tools: Any, document: Any) -> None:
+def test_one_document_is_no_iterable_of_documents(pool: Pool, tools: Tools, document: Any) -> None:
     for call in (
         lambda d: pool.map(tools.function("echo"), d),
         lambda d: pool.amap(tools.function("echo"), d),
@@ -109,7 +110,7 @@ def test_one_document_is_no_iterable_of_documents(pool: Pool, tools: Any, docume
             call(document)
 
 
-def test_map_over_nothing_and_its_arguments(pool: Pool, tools: Any) -> None:
+def test_map_over_nothing_and_its_arguments(pool: Pool, tools: Tools) -> None:
     double = tools.function("double")
     assert list(pool.map(double, [])) == []
     assert list(pool.map(double, [1, 2], chunksize=7)) == [2, 4]
@@ -121,7 +122,7 @@ def test_map_over_nothing_and_its_arguments(pool: Pool, tools: Any) -> None:
         pool.map(double, [1], chunksize=0)
 
 
-def test_an_error_of_the_iterable_comes_after_the_results_before_it(pool: Pool, tools: Any) -> None:
+def test_an_error_of_the_iterable_comes_after_the_results_before_it(pool: Pool, tools: Tools) -> None:
     def breaks() -> Iterator[int]:
         yield 1
         yield 2
@@ -133,7 +134,7 @@ def test_an_error_of_the_iterable_comes_after_the_results_before_it(pool: Pool, 
         next(results)
 
 
-def test_map_times_out(tools: Any) -> None:
+def test_map_times_out(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=0.5)) as pool:
         with pytest.raises(TimeoutError) as caught:
             list(pool.map(tools.function("spin"), [1], timeout=0.01))
@@ -148,7 +149,7 @@ def test_what_is_no_plugin_function_is_refused(pool: Pool, function: Any) -> Non
         pool.map(function, [1])
 
 
-def test_what_the_plugin_throws_says_where(pool: Pool, tools: Any) -> None:
+def test_what_the_plugin_throws_says_where(pool: Pool, tools: Tools) -> None:
     with pytest.raises(px.JSError) as caught:
         pool.submit(tools.function("fail"), 7).result()
     error = caught.value
@@ -157,7 +158,7 @@ def test_what_the_plugin_throws_says_where(pool: Pool, tools: Any) -> None:
     assert "fail" in error.js_stack
 
 
-def test_an_error_in_a_map_names_its_document_and_comes_in_its_turn(pool: Pool, tools: Any) -> None:
+def test_an_error_in_a_map_names_its_document_and_comes_in_its_turn(pool: Pool, tools: Tools) -> None:
     results = pool.map(tools.function("failOn3"), itertools.count())
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(px.JSError, match="document 3: RangeError: three") as caught:
@@ -165,7 +166,7 @@ def test_an_error_in_a_map_names_its_document_and_comes_in_its_turn(pool: Pool, 
     assert caught.value.document == 3
 
 
-def test_bad_documents_fail_alone(pool: Pool, tools: Any) -> None:
+def test_bad_documents_fail_alone(pool: Pool, tools: Tools) -> None:
     echo = tools.function("echo")
     futures = [pool.submit(echo, document) for document in (b"[1,", 1, {1, 2}, 2)]
     error = futures[0].exception()
@@ -179,7 +180,7 @@ def test_bad_documents_fail_alone(pool: Pool, tools: Any) -> None:
     assert caught.value.document == 1
 
 
-def test_limits_are_the_pools(tools: Any) -> None:
+def test_limits_are_the_pools(tools: Tools) -> None:
     sizes = {"output_bytes": 1000, "memory_bytes": 32 << 20, "document_bytes": 10_000}
     limits = px.Limits(time_s=0.5, clock="cpu", grace_s=60.0, **sizes)
     with Pool(2, limits=limits) as pool:
@@ -195,14 +196,14 @@ def test_limits_are_the_pools(tools: Any) -> None:
         assert pool.submit(tools.function("double"), 2).result() == 4
 
 
-def test_a_plugin_that_does_not_load_fails_its_jobs_only(pool: Pool, tools: Any) -> None:
+def test_a_plugin_that_does_not_load_fails_its_jobs_only(pool: Pool, tools: Tools) -> None:
     broken = px.Plugin("function (", name="broken.js").function("f")
     future = pool.submit(broken, 1)
     assert isinstance(future.exception(), px.PluginError)
     assert pool.submit(tools.function("double"), 2).result() == 4
 
 
-def test_errors_survive_as_they_are(pool: Pool, tools: Any) -> None:
+def test_errors_survive_as_they_are(pool: Pool, tools: Tools) -> None:
     error = pool.submit(tools.function("fail"), 1).exception()
     again = pickle.loads(pickle.dumps(error))
     assert isinstance(error, px.JSError) and isinstance(again, px.JSError)
@@ -210,7 +211,7 @@ def test_errors_survive_as_they_are(pool: Pool, tools: Any) -> None:
 
 
 def test_the_console_reaches_this_processs_logging(
-    pool: Pool, tools: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    pool: Pool, tools: Tools, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.INFO, logger="parallel_exec.console"):
         pool.submit(tools.function("talk"), 5).result()
@@ -221,7 +222,7 @@ def test_the_console_reaches_this_processs_logging(
     assert capfd.readouterr() == ("", "")
 
 
-def test_large_documents_and_results_travel_and_their_memory_is_given_back(tools: Any) -> None:
+def test_large_documents_and_results_travel_and_their_memory_is_given_back(tools: Tools) -> None:
     def mapped(pid: int) -> int:
         with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
             return sum("memfd:parallel_exec" in line for line in maps)
@@ -240,7 +241,7 @@ def test_large_documents_and_results_travel_and_their_memory_is_given_back(tools
 
 
 @pytest.mark.parametrize("size", [100_000, 200_000, 262_000, 263_000, 1 << 20, (1 << 20) + 1])
-def test_documents_around_the_sizes_at_which_the_way_changes(pool: Pool, tools: Any, size: int) -> None:
+def test_documents_around_the_sizes_at_which_the_way_changes(pool: Pool, tools: Tools, size: int) -> None:
     documents = [str(digit) * size for digit in range(9)]
     assert list(pool.map(tools.function("echo"), documents)) == documents
 
@@ -251,13 +252,13 @@ def test_several_plugins_at_once(pool: Pool) -> None:
     assert all(future.result() == [n, i] for n, i, future in futures)
 
 
-def test_wait_and_as_completed_work(pool: Pool, tools: Any) -> None:
+def test_wait_and_as_completed_work(pool: Pool, tools: Tools) -> None:
     futures = [pool.submit(tools.function("double"), number) for number in range(50)]
     assert {future.result() for future in as_completed(futures)} == set(range(0, 100, 2))
     assert not wait(futures).not_done
 
 
-def test_callbacks_may_submit(pool: Pool, tools: Any) -> None:
+def test_callbacks_may_submit(pool: Pool, tools: Tools) -> None:
     double = tools.function("double")
     second = []
     first = pool.submit(double, 1)
@@ -266,7 +267,7 @@ def test_callbacks_may_submit(pool: Pool, tools: Any) -> None:
     assert second[0].result() == 4
 
 
-def test_a_job_runs_when_a_worker_has_it_and_can_be_cancelled_before(tools: Any) -> None:
+def test_a_job_runs_when_a_worker_has_it_and_can_be_cancelled_before(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=1)) as pool:
         futures = [pool.submit(tools.function("spin"), 1)]
         futures += [pool.submit(tools.function("double"), number) for number in range(20)]
@@ -278,7 +279,7 @@ def test_a_job_runs_when_a_worker_has_it_and_can_be_cancelled_before(tools: Any)
             futures[-1].result()
 
 
-def test_jobs_do_not_see_each_other_and_workers_do_not_grow(tools: Any) -> None:
+def test_jobs_do_not_see_each_other_and_workers_do_not_grow(tools: Tools) -> None:
     def resident(pid: int) -> int:
         with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * 4096

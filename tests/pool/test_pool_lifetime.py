@@ -13,6 +13,7 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
+from tests.pool.conftest import Tools
 
 HEAD = """
 import os, signal, sys, psutil
@@ -25,7 +26,7 @@ def workers():
 """
 
 
-def test_shutdown_finishes_what_is_pending_and_refuses_more(tools: Any) -> None:
+def test_shutdown_finishes_what_is_pending_and_refuses_more(tools: Tools) -> None:
     pool = Pool(2)
     futures = [pool.submit(tools.function("double"), number) for number in range(100)]
     pool.shutdown()
@@ -39,7 +40,7 @@ def test_shutdown_finishes_what_is_pending_and_refuses_more(tools: Any) -> None:
     assert not tools.descendants()
 
 
-def test_shutdown_without_waiting_returns_and_the_jobs_still_end(tools: Any) -> None:
+def test_shutdown_without_waiting_returns_and_the_jobs_still_end(tools: Tools) -> None:
     pool = Pool(1, limits=px.Limits(time_s=0.5))
     futures = [pool.submit(tools.function("spin"), 1), pool.submit(tools.function("double"), 4)]
     pool.shutdown(wait=False)
@@ -49,7 +50,7 @@ def test_shutdown_without_waiting_returns_and_the_jobs_still_end(tools: Any) -> 
     tools.eventually(lambda: not tools.descendants(), "no process is left")
 
 
-def test_shutdown_can_cancel_what_no_worker_has(tools: Any) -> None:
+def test_shutdown_can_cancel_what_no_worker_has(tools: Tools) -> None:
     pool = Pool(1, limits=px.Limits(time_s=0.5))
     futures = [pool.submit(tools.function("spin"), 1)]
     futures += [pool.submit(tools.function("double"), number) for number in range(50)]
@@ -59,7 +60,7 @@ def test_shutdown_can_cancel_what_no_worker_has(tools: Any) -> None:
     assert sum(future.cancelled() for future in futures) >= 40
 
 
-def test_shutdown_from_a_callback_does_not_wait_for_itself(tools: Any) -> None:
+def test_shutdown_from_a_callback_does_not_wait_for_itself(tools: Tools) -> None:
     pool = Pool(1)
     done = threading.Event()
 
@@ -72,7 +73,7 @@ def test_shutdown_from_a_callback_does_not_wait_for_itself(tools: Any) -> None:
     pool.shutdown()
 
 
-def test_opening_and_closing_leaves_no_descriptor_process_or_thread(tools: Any) -> None:
+def test_opening_and_closing_leaves_no_descriptor_process_or_thread(tools: Tools) -> None:
     def once() -> None:
         with Pool(2) as pool:
             assert list(pool.map(tools.function("double"), range(8))) == list(range(0, 16, 2))
@@ -94,7 +95,7 @@ def test_opening_and_closing_leaves_no_descriptor_process_or_thread(tools: Any) 
     assert state() == before
 
 
-def test_a_forgotten_pool_ends_when_its_jobs_have(tools: Any) -> None:
+def test_a_forgotten_pool_ends_when_its_jobs_have(tools: Tools) -> None:
     pool = Pool(2)
     futures = [pool.submit(tools.function("double"), number) for number in range(200)]
     del pool
@@ -103,7 +104,7 @@ def test_a_forgotten_pool_ends_when_its_jobs_have(tools: Any) -> None:
     tools.eventually(lambda: not tools.descendants(), "no process is left")
 
 
-def test_leaving_the_with_block_by_ctrl_c_waits_for_nothing(tools: Any) -> None:
+def test_leaving_the_with_block_by_ctrl_c_waits_for_nothing(tools: Tools) -> None:
     with pytest.raises(KeyboardInterrupt), Pool(1, limits=px.Limits(time_s=None)) as pool:
         futures = [pool.submit(tools.function("spin"), 1) for _ in range(20)]
         tools.busy_worker(pool)
@@ -113,7 +114,7 @@ def test_leaving_the_with_block_by_ctrl_c_waits_for_nothing(tools: Any) -> None:
     assert not tools.descendants()
 
 
-def test_ctrl_c_in_a_map_gives_one_traceback_and_leaves_nothing(tools: Any) -> None:
+def test_ctrl_c_in_a_map_gives_one_traceback_and_leaves_nothing(tools: Tools) -> None:
     child = tools.python(
         HEAD
         + """
@@ -133,7 +134,7 @@ with Pool(2, limits=px.Limits(time_s=None)) as pool:
     tools.eventually(lambda: not tools.alive(pids), "no process is left")
 
 
-def test_ctrl_c_without_a_with_block_ends_too(tools: Any) -> None:
+def test_ctrl_c_without_a_with_block_ends_too(tools: Tools) -> None:
     child = tools.python(
         HEAD
         + """
@@ -151,7 +152,7 @@ futures[0].result()
     tools.eventually(lambda: not tools.alive(pids), "no process is left")
 
 
-def test_workers_end_when_their_parent_is_killed(tools: Any) -> None:
+def test_workers_end_when_their_parent_is_killed(tools: Tools) -> None:
     child = tools.python(
         HEAD
         + """
@@ -171,7 +172,7 @@ signal.pause()
     tools.eventually(lambda: not tools.alive(pids), "all workers, busy and idle, are gone")
 
 
-def test_pending_work_is_finished_at_the_interpreters_exit(tools: Any) -> None:
+def test_pending_work_is_finished_at_the_interpreters_exit(tools: Tools) -> None:
     child = tools.python(
         HEAD
         + """
@@ -189,7 +190,7 @@ print(*workers(), flush=True)
     assert pids and not tools.alive(pids)
 
 
-def test_a_map_that_is_not_read_to_its_end_does_not_keep_the_interpreter(tools: Any) -> None:
+def test_a_map_that_is_not_read_to_its_end_does_not_keep_the_interpreter(tools: Tools) -> None:
     child = tools.python(
         HEAD
         + """
@@ -202,12 +203,12 @@ print(next(results))
     assert child.returncode == 0
 
 
-def test_a_program_on_standard_input_without_a_main_guard(tools: Any) -> None:
+def test_a_program_on_standard_input_without_a_main_guard(tools: Tools) -> None:
     child = tools.python(HEAD + "with Pool(2) as pool: print(list(pool.map(spin, [0, 0])))", stdin=True)
     assert child.communicate() == ("['quick', 'quick']\n", "")
 
 
-def test_modules_in_the_working_directory_do_not_stand_in_for_the_standard_library(tools: Any, tmp_path: Any) -> None:
+def test_modules_in_the_working_directory_do_not_stand_in_for_the_standard_library(tools: Tools, tmp_path: Any) -> None:
     (tmp_path / "struct.py").write_text("raise SystemExit('the wrong struct')")
     child = tools.python(
         f"import os, sys; sys.path = [p for p in sys.path if p]; os.chdir({str(tmp_path)!r})\n"
@@ -217,7 +218,7 @@ def test_modules_in_the_working_directory_do_not_stand_in_for_the_standard_libra
     assert child.communicate() == ("quick\n", "")
 
 
-def test_what_plugins_and_workers_write_is_not_on_stdout(tools: Any) -> None:
+def test_what_plugins_and_workers_write_is_not_on_stdout(tools: Tools) -> None:
     child = tools.python(
         HEAD
         + """
@@ -228,7 +229,7 @@ with Pool(1) as pool: print(pool.submit(talk, 1).result())
     assert child.communicate() == ("1\n", "")
 
 
-def test_a_fork_of_the_program_neither_uses_nor_harms_the_pool(tools: Any) -> None:
+def test_a_fork_of_the_program_neither_uses_nor_harms_the_pool(tools: Tools) -> None:
     child = tools.python(
         HEAD
         + """
@@ -271,7 +272,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     child.communicate()
 
 
-def test_many_threads_share_a_pool(pool: Pool, tools: Any) -> None:
+def test_many_threads_share_a_pool(pool: Pool, tools: Tools) -> None:
     sums: list[int] = []
 
     def use() -> None:
@@ -285,7 +286,7 @@ def test_many_threads_share_a_pool(pool: Pool, tools: Any) -> None:
     assert sums == [sum(range(0, 400, 2))] * 6
 
 
-def test_the_environment_without_a_compiled_engine_in_the_cache(tools: Any, tmp_path: Any) -> None:
+def test_the_environment_without_a_compiled_engine_in_the_cache(tools: Tools, tmp_path: Any) -> None:
     child = tools.python(
         f"import os; os.environ['XDG_CACHE_HOME'] = {str(tmp_path)!r}\n"
         + HEAD

@@ -7,16 +7,16 @@ import os
 import threading
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
+from tests.pool.conftest import Tools
 
 
 @pytest.mark.parametrize("pools", [12, pytest.param(1000, marks=pytest.mark.nightly)])
-def test_pools_opened_and_closed_leak_nothing(tools: Any, pools: int) -> None:
+def test_pools_opened_and_closed_leak_nothing(tools: Tools, pools: int) -> None:
     def state() -> tuple[int, int, int, int]:
         with open("/proc/self/maps", encoding="utf-8") as maps:
             mapped = sum("memfd:parallel_exec" in line for line in maps)
@@ -39,7 +39,7 @@ def test_pools_opened_and_closed_leak_nothing(tools: Any, pools: int) -> None:
     assert state() == before
 
 
-def test_threads_open_pools_of_their_own_which_outlive_them(tools: Any) -> None:
+def test_threads_open_pools_of_their_own_which_outlive_them(tools: Tools) -> None:
     pools: list[Pool] = []
     sums: list[int] = []
 
@@ -60,13 +60,13 @@ def test_threads_open_pools_of_their_own_which_outlive_them(tools: Any) -> None:
     assert not tools.descendants()
 
 
-def test_a_map_of_one_pool_feeds_another(tools: Any) -> None:
+def test_a_map_of_one_pool_feeds_another(tools: Tools) -> None:
     with Pool(1) as outer, Pool(1) as inner:
         doubled = inner.map(tools.function("double"), range(300))
         assert list(outer.map(tools.function("double"), doubled)) == list(range(0, 1200, 4))
 
 
-def test_a_pool_within_a_worker_of_a_pool(tools: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_within_a_worker_of_a_pool(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nesting.py").write_text(
         "import parallel_exec as px\n"
         "DOUBLE = px.Plugin('const double = x => 2 * x').function('double')\n"
@@ -84,7 +84,7 @@ def test_a_pool_within_a_worker_of_a_pool(tools: Any, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_a_plugin_that_kills_every_worker_breaks_the_pool_in_the_end(tools: Any, retries: int) -> None:
+def test_a_plugin_that_kills_every_worker_breaks_the_pool_in_the_end(tools: Tools, retries: int) -> None:
     deadly = px.Plugin("function f() { kill(pid(), 9) }", host={"pid": os.getpid, "kill": os.kill}).function("f")
     with Pool(2, retries=retries) as pool:
         futures = [pool.submit(deadly, number) for number in range(100)]

@@ -14,6 +14,7 @@ import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
+from tests.pool.conftest import Tools
 
 ENDLESS = px.Limits(time_s=None)
 
@@ -26,7 +27,7 @@ def running(pool: Pool) -> int:
     return sum(sandbox is not None for sandbox in list(pool._core._running.values()))  # type: ignore[union-attr]
 
 
-def test_jobs_run_at_the_same_time_and_in_this_process(tools: Any) -> None:
+def test_jobs_run_at_the_same_time_and_in_this_process(tools: Tools) -> None:
     before = tools.descendants()
     barrier = threading.Barrier(3)
     plugin = px.Plugin("const meet = x => wait()", host={"wait": barrier.wait})
@@ -46,7 +47,7 @@ def test_what_needs_processes_is_refused() -> None:
         Pool(1, backend="fibre")  # type: ignore[arg-type]
 
 
-def test_limits_hold(tools: Any) -> None:
+def test_limits_hold(tools: Tools) -> None:
     limits = px.Limits(time_s=0.5, clock="cpu", output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
     with Pool(2, limits=limits, backend="thread") as pool:
         futures = {
@@ -60,7 +61,7 @@ def test_limits_hold(tools: Any) -> None:
         assert pool.submit(tools.function("double"), 2).result() == 4
 
 
-def test_statistics_in_all_and_per_thread(tools: Any) -> None:
+def test_statistics_in_all_and_per_thread(tools: Tools) -> None:
     both = threading.Barrier(2)
     meet = px.Plugin("const meet = x => wait()", host={"wait": both.wait}).function("meet")
     with Pool(2, limits=px.Limits(time_s=60, fuel=10**10), backend="thread") as pool:
@@ -81,7 +82,7 @@ def test_statistics_in_all_and_per_thread(tools: Any) -> None:
     assert pool.stats().workers == () and pool.stats().jobs == 23
 
 
-def test_jobs_that_are_stopped_are_counted(tools: Any) -> None:
+def test_jobs_that_are_stopped_are_counted(tools: Tools) -> None:
     async def test() -> None:
         async with Pool(1, limits=ENDLESS, backend="thread") as pool:
             spinning = asyncio.create_task(pool.acall(tools.function("spin"), 1))
@@ -95,7 +96,7 @@ def test_jobs_that_are_stopped_are_counted(tools: Any) -> None:
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
-def test_shutdown_ends_what_is_pending_or_cancels_it(tools: Any) -> None:
+def test_shutdown_ends_what_is_pending_or_cancels_it(tools: Tools) -> None:
     pool = Pool(1, backend="thread")
     futures = [pool.submit(tools.function("slow"), number) for number in range(10)]
     pool.shutdown(wait=False)
@@ -115,7 +116,7 @@ def test_shutdown_ends_what_is_pending_or_cancels_it(tools: Any) -> None:
     assert threads() == 0
 
 
-def test_leaving_by_ctrl_c_stops_what_runs(tools: Any) -> None:
+def test_leaving_by_ctrl_c_stops_what_runs(tools: Tools) -> None:
     futures = []
     with pytest.raises(KeyboardInterrupt), Pool(1, limits=ENDLESS, backend="thread") as pool:
         futures += [pool.submit(tools.function("spin"), 1) for _ in range(3)]
@@ -125,7 +126,7 @@ def test_leaving_by_ctrl_c_stops_what_runs(tools: Any) -> None:
     assert futures[1].cancelled() and futures[2].cancelled()
 
 
-def test_a_forgotten_pool_ends(tools: Any) -> None:
+def test_a_forgotten_pool_ends(tools: Tools) -> None:
     pool = Pool(2, backend="thread")
     future = pool.submit(tools.function("slow"), 3)
     del pool
@@ -134,7 +135,7 @@ def test_a_forgotten_pool_ends(tools: Any) -> None:
     tools.eventually(lambda: threads() == 0, "its threads have ended")
 
 
-def test_callbacks_harm_no_thread(tools: Any) -> None:
+def test_callbacks_harm_no_thread(tools: Tools) -> None:
     def leave(_: Any) -> None:
         raise SystemExit
 
@@ -153,7 +154,7 @@ def test_more_plugins_than_sandboxes_are_kept() -> None:
         assert all(future.result() == [n, i] for n, i, future in futures)
 
 
-def test_a_cancelled_call_stops_its_job_and_no_other(tools: Any) -> None:
+def test_a_cancelled_call_stops_its_job_and_no_other(tools: Tools) -> None:
     async def test() -> None:
         async with Pool(1, limits=ENDLESS, backend="thread") as pool:
             call = asyncio.create_task(pool.acall(tools.function("spin"), 1))
@@ -177,7 +178,7 @@ def test_a_cancelled_call_stops_its_job_and_no_other(tools: Any) -> None:
     asyncio.run(asyncio.wait_for(test(), 60))
 
 
-def test_pending_jobs_are_done_when_the_interpreter_exits(tools: Any) -> None:
+def test_pending_jobs_are_done_when_the_interpreter_exits(tools: Tools) -> None:
     process = tools.python(
         "import parallel_exec as px\n"
         "slow = px.Plugin('function f(x) { for (let i = 0; i < 1e6; i++); return x }').function('f')\n"
@@ -188,7 +189,7 @@ def test_pending_jobs_are_done_when_the_interpreter_exits(tools: Any) -> None:
     assert (sorted("".join(out.split())), err, process.returncode) == (list("01234"), "", 0)
 
 
-def test_a_forked_child_cannot_use_it(tools: Any) -> None:
+def test_a_forked_child_cannot_use_it(tools: Tools) -> None:
     process = tools.python(
         "import os, warnings, parallel_exec as px\n"
         "warnings.simplefilter('ignore')\n"

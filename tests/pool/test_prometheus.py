@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 import pytest
 
 from parallel_exec.pool import Pool
+from tests.pool.conftest import Tools
 
 client = pytest.importorskip("prometheus_client", reason="pip install 'parallel_exec[prometheus]'")
 
 
-def test_a_scrape_tells_what_stats_tell(tools: Any) -> None:
+def test_a_scrape_tells_what_stats_tell(tools: Tools) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     from parallel_exec.pool.prometheus import PoolCollector

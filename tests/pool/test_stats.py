@@ -13,9 +13,10 @@ import pytest
 import parallel_exec as px
 from parallel_exec.pool import Distribution, Pool, PoolEvent
 from parallel_exec.pool._stats import Tally
+from tests.pool.conftest import Tools
 
 
-def test_jobs_bytes_and_times_in_all_and_per_worker(tools: Any) -> None:
+def test_jobs_bytes_and_times_in_all_and_per_worker(tools: Tools) -> None:
     echo = tools.plugin.function("echo", output="bytes")
     text = b'"' + b"x" * 998 + b'"'
     with Pool(2) as pool:
@@ -38,7 +39,7 @@ def test_jobs_bytes_and_times_in_all_and_per_worker(tools: Any) -> None:
     assert stats.fuel.count == 0
 
 
-def test_the_time_in_the_queue_is_the_time_before_the_job_begins(tools: Any) -> None:
+def test_the_time_in_the_queue_is_the_time_before_the_job_begins(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=0.5)) as pool:
         pool.submit(tools.function("double"), 1).result()
         pool.submit(tools.function("spin"), 1)
@@ -64,7 +65,7 @@ def test_reprs_are_short_and_have_units() -> None:
     )
 
 
-def test_failures_by_class(tools: Any) -> None:
+def test_failures_by_class(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=60, output_bytes=100)) as pool:
         for name, document in (("fail", 1), ("fail", 2), ("long", 1000), ("double", 2)):
             pool.submit(tools.function(name), document).exception()
@@ -79,7 +80,7 @@ def test_failures_by_class(tools: Any) -> None:
         assert [(worker.jobs, worker.pid != pid) for worker in stats.workers] == [(0, True)]
 
 
-def test_fuel_is_counted_where_it_is_bounded(tools: Any) -> None:
+def test_fuel_is_counted_where_it_is_bounded(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(fuel=10**9)) as pool:
         pool.submit(tools.function("slow"), 1).result()
         fuel = pool.stats().fuel
@@ -88,7 +89,7 @@ def test_fuel_is_counted_where_it_is_bounded(tools: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", ["process", "thread"])
-def test_what_failed_jobs_took_is_counted_and_refused_ones_took_nothing(tools: Any, backend: Any) -> None:
+def test_what_failed_jobs_took_is_counted_and_refused_ones_took_nothing(tools: Tools, backend: Any) -> None:
     with Pool(1, backend=backend, limits=px.Limits(fuel=10**6, document_bytes=100)) as pool:
         for name, document, error in (
             ("fail", 1, px.JSError),
@@ -129,7 +130,7 @@ def test_whatever_a_worker_says_can_be_counted() -> None:
     assert tally.worker(1, None).run.count == 2
 
 
-def test_events_tell_of_workers_and_retries(tools: Any) -> None:
+def test_events_tell_of_workers_and_retries(tools: Tools) -> None:
     events: list[PoolEvent] = []
     with Pool(1, retries=1, max_jobs_per_worker=3, on_event=events.append) as pool:
         tools.eventually(lambda: events, "the first worker has started")
@@ -148,7 +149,7 @@ def test_events_tell_of_workers_and_retries(tools: Any) -> None:
         assert pool.stats().events["worker died"] == 2
 
 
-def test_an_event_when_the_pool_kills_and_when_a_deployment_is_swapped(tools: Any) -> None:
+def test_an_event_when_the_pool_kills_and_when_a_deployment_is_swapped(tools: Tools) -> None:
     events: list[PoolEvent] = []
     with Pool(1, limits=px.Limits(time_s=0.2, grace_s=0.2), on_event=events.append) as pool:
         version = pool.deploy("d", tools.plugin)
@@ -162,7 +163,7 @@ def test_an_event_when_the_pool_kills_and_when_a_deployment_is_swapped(tools: An
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit])
 def test_on_event_may_use_the_pool_and_raise(
-    tools: Any, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+    tools: Tools, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     results: list[Any] = []
     ready = threading.Event()
@@ -180,7 +181,7 @@ def test_on_event_may_use_the_pool_and_raise(
     assert any("on_event" in record.getMessage() for record in caplog.records)
 
 
-def test_warm_up_has_all_workers_ready(tools: Any) -> None:
+def test_warm_up_has_all_workers_ready(tools: Tools) -> None:
     def images(pid: int) -> int:
         with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
             return sum("memfd:parallel_exec" in line for line in maps)
@@ -200,7 +201,7 @@ def test_warm_up_has_all_workers_ready(tools: Any) -> None:
         assert pool.stats().jobs == 3
 
 
-def test_warm_up_counts_on_workers_that_take_the_place_of_others(tools: Any) -> None:
+def test_warm_up_counts_on_workers_that_take_the_place_of_others(tools: Tools) -> None:
     double = tools.function("double")
     with Pool(2) as pool:
         pool.warm_up(double)
@@ -217,7 +218,7 @@ def test_warm_up_counts_on_workers_that_take_the_place_of_others(tools: Any) -> 
         assert not old & set(tools.running(pool)) and len(tools.running(pool)) == 2
 
 
-def test_warm_up_in_the_middle_of_a_map_and_when_it_cannot_be(tools: Any) -> None:
+def test_warm_up_in_the_middle_of_a_map_and_when_it_cannot_be(tools: Tools) -> None:
     with Pool(1) as pool:
         results = pool.map(tools.function("double"), range(100))
         assert next(results) == 0
@@ -238,7 +239,7 @@ def test_warm_up_in_the_middle_of_a_map_and_when_it_cannot_be(tools: Any) -> Non
         pool.warm_up()
 
 
-def test_an_idle_pool_does_nothing(tools: Any) -> None:
+def test_an_idle_pool_does_nothing(tools: Tools) -> None:
     """Its processes sleep while the program waits for something else: none looks around every now and then. (A
     sandbox's watchdog wakes once when the last job's deadline would have been.)
     """

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import parallel_exec as px
 from parallel_exec.pool import Pool, PoolEvent
+from tests.pool.conftest import Tools
 
 
-def test_limits_of_plugin_and_function_hold(tools: Any) -> None:
+def test_limits_of_plugin_and_function_hold(tools: Tools) -> None:
     small = px.Limits(output_bytes=100)
     with Pool(1, backend="thread") as pool:
         assert len(pool.submit(tools.function("long"), 500).result()) == 500
