@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import operator
 import os
 import threading
 from concurrent.futures import CancelledError
@@ -207,10 +206,3 @@ def test_a_forked_child_cannot_use_it(tools: Tools) -> None:
     out, err = process.communicate(timeout=60)
     eight, refusal, ten = out.splitlines()
     assert (eight, ten, err) == ("8", "10", "") and "open another one after a fork" in refusal
-
-
-def test_host_functions_need_not_be_importable_here() -> None:
-    prices = {"tea": 3}
-    plugin = px.Plugin("const f = d => price(d)", host={"price": lambda name: operator.getitem(prices, name)})
-    with Pool(2, backend="thread") as pool:
-        assert list(pool.map(plugin.function("f"), ["tea"] * 10)) == [3] * 10
