@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import pytest
 
 import parallel_exec as px
@@ -93,10 +93,18 @@ class Tools:
         stats = pool.stats()
         return not (stats.waiting or stats.in_flight)
 
-    @staticmethod
-    def pids(pool: Pool) -> list[int]:
-        """The process ids of the pool's workers."""
-        return [worker.pid for worker in pool.stats().workers if worker.pid is not None]
+    def pids(self, pool: Pool) -> list[int]:
+        """The process ids of the pool's workers, once all have one: a result may be there before the zygote's word that
+        it has forked the worker.
+        """
+        found: list[int | None] = []
+
+        def all_known() -> bool:
+            found[:] = [worker.pid for worker in pool.stats().workers]
+            return None not in found
+
+        self.eventually(all_known, "all workers have been forked")
+        return [pid for pid in found if pid is not None]
 
     def busy(self, pool: Pool) -> list[int]:
         """The process ids of the workers that run a job."""
@@ -141,7 +149,9 @@ class Tools:
 
     def zygote(self, pool: Pool) -> psutil.Process:
         """The process that forks the pool's workers."""
-        return psutil.Process(self.pids(pool)[0]).parent()
+        zygote = psutil.Process(self.pids(pool)[0]).parent()
+        assert zygote is not None
+        return zygote
 
     @staticmethod
     def alive(pids: list[int]) -> list[int]:
@@ -159,7 +169,7 @@ class Tools:
     def private_bytes(pid: int) -> int:
         """Bytes of memory that a process has to itself."""
         memory = psutil.Process(pid).memory_info()
-        return int(memory.rss - memory.shared)
+        return memory.rss - memory.shared
 
     @staticmethod
     def mappings(pid: int | None = None) -> list[int]:

@@ -135,7 +135,7 @@ def test_all_stages_of_a_trip_are_of_one_version(pool: Pool) -> None:
     for number, value in enumerate(chain):
         pool.deploy("d", stages[number % 2])
         seen.add(value)
-        if number >= 200 and len(seen) > 1:  # how many are drawn ahead, of the first version, depends on the machine
+        if number >= 200 and len(seen) > 1:  # how many are drawn ahead, with the first version, varies
             break
     assert seen == {"aa", "bb"}
 
@@ -274,4 +274,4 @@ def test_the_memory_of_what_was_taken_away_is_given_back(monkeypatch: pytest.Mon
             pool.deploy(f"d{number}", plugin(number))
             assert pool.submit(pool.deployment(f"d{number}").function("f"), 0).result() == [number, 0]
             pool.undeploy(f"d{number}")
-        assert 0 < opened() - base < 2 << 20  # at most the last one's, which is kept
+        assert 0 < opened() - base < 2 << 20  # only the last one's is kept

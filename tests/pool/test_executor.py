@@ -171,7 +171,7 @@ def test_a_callback_that_raises_harms_nobody(
         raise kind("mine")
 
     with Pool(1, limits=px.Limits(time_s=1)) as pool, caplog.at_level(logging.ERROR):
-        futures = [pool.submit(tools.function("spin"), 1)]  # while it runs the callbacks are added
+        futures = [pool.submit(tools.function("spin"), 1)]  # runs while the callbacks are added
         futures += [pool.submit(tools.function("double"), number) for number in range(20)]
         for future in futures:
             future.add_done_callback(bad)
@@ -216,7 +216,7 @@ def test_shutdown_cancels_only_what_no_worker_has(tools: Tools, *, waits: bool) 
     pool.shutdown(wait=waits, cancel_futures=True)
     assert isinstance(futures[0].exception(), px.JobTimeout)
     cancelled = [future.cancelled() for future in futures]
-    assert cancelled == sorted(cancelled) and cancelled[-1]  # those at the end of the queue, and no others
+    assert cancelled == sorted(cancelled) and cancelled[-1]  # the end of the queue, and nothing else
     for number, future in enumerate(futures[1:]):
         assert future.cancelled() or future.result() == 2 * number
     assert wait(futures) == (set(futures), set())

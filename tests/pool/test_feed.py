@@ -54,7 +54,7 @@ def test_failures_are_outcomes(tools: Tools, backend: BackendName) -> None:
         for fed in found[1:4]:
             assert isinstance(fed.value, px.InvalidDocument) and fed.value.document == fed.document
         feed.put([])
-        feed.put([b"{"])  # alone, so that nothing runs
+        feed.put([b"{"])  # alone, so that no job runs
         assert isinstance(fetch(feed, there, 1)[0].value, px.InvalidDocument)
 
 
@@ -91,7 +91,7 @@ def test_closing_stops_what_runs_and_ends_the_thread(tools: Tools) -> None:
         feed.put([1, 2, 3])
         tools.busy_worker(pool)
         feed.close()
-        assert pool.submit(tools.function("double"), 1).result() == 2  # which could otherwise be killed only
+        assert pool.submit(tools.function("double"), 1).result() == 2  # the endless job has been stopped
         tools.eventually(lambda: threading.active_count() == before, "the feed's thread has ended")
 
 

@@ -113,7 +113,7 @@ def test_kills_among_tiny_jobs_fail_only_what_ran(tools: Tools) -> None:
         for number, outcome in enumerate(results):
             if number % 500 == 100 and kills < 6:
                 for pid in tools.busy(pool)[:1]:
-                    with contextlib.suppress(ProcessLookupError):  # it has died since, of the kill before
+                    with contextlib.suppress(ProcessLookupError):  # the kill before has ended it
                         os.kill(pid, signal.SIGKILL)
                         kills += 1
             if isinstance(outcome, px.PexecError):
@@ -184,7 +184,7 @@ def test_a_map_whose_jobs_are_cancelled_ends(tools: Tools, *, ordered: bool) -> 
 
 
 def test_workers_that_are_stopped_one_after_another_are_replaced(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    # A working worker that takes longer to begin a job is replaced too, and the next one runs the job.
+    # A healthy worker that takes longer to begin a job is replaced too, and the next one runs the job.
     monkeypatch.setattr(supervisor, "START_S", 0.1)
     with Pool(2, limits=px.Limits(time_s=0.5, grace_s=0.1)) as pool:
         assert list(pool.map(tools.function("double"), range(40))) == list(range(0, 80, 2))

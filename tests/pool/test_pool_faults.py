@@ -138,6 +138,6 @@ def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: To
         assert done.result() == 2
         pids = tools.pids(pool)
         tools.corrupt(pool, "results")
-        pool.stop(done)  # has the collector look for something to do, and so at the rings
+        pool.stop(done)  # wakes the collector, which then reads the rings
         tools.eventually(lambda: not tools.alive(pids), "the worker has ended")
         assert pool.submit(tools.function("double"), 2).result() == 4

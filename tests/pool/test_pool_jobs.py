@@ -234,7 +234,7 @@ def test_large_documents_and_results_travel_and_their_memory_is_given_back(tools
             assert all(result == text for result in pool.map(echo, [text] * 3))
         after = {pid: len(tools.mappings(pid)) for pid in tools.pids(pool)}
         assert list(after) == list(before)
-        # The image may be mapped by a worker that had no job before; nothing else.
+        # A worker that had had no job may have mapped the image since; nothing else stays.
         assert all(after[pid] <= before[pid] + 1 for pid in before)
 
 

@@ -22,7 +22,7 @@ def threads() -> int:
 
 
 def endless(started: threading.Event) -> px.PluginFunction:
-    """A function that says that it has started, and never ends."""
+    """A function that sets the event when it starts, and never ends."""
     return px.Plugin("function f() { start(); for (;;); }", host={"start": started.set}).function("f")
 
 
@@ -176,7 +176,7 @@ def test_pending_jobs_are_done_when_the_interpreter_exits(tools: Tools) -> None:
     assert (sorted("".join(out.split())), err, process.returncode) == (list("01234"), "", 0)
 
 
-def test_a_forked_child_cannot_use_it(tools: Tools) -> None:
+def test_a_forked_child_cannot_use_the_pool(tools: Tools) -> None:
     process = tools.python(
         "import os, warnings, parallel_exec as px\n"
         "warnings.simplefilter('ignore')\n"

@@ -21,6 +21,7 @@ def test_a_scrape_says_what_stats_say(tools: Tools) -> None:
     pool = Pool(1)
     registry.register(PoolCollector(pool, name="mine"))
     with pool:
+        pool.warm_up()
         assert list(pool.map(tools.function("double"), range(50))) == list(range(0, 100, 2))
         pool.submit(tools.function("fail"), 1).exception()
         stats = pool.stats()
