@@ -17,6 +17,9 @@ from tests.pool.conftest import BACKENDS, BackendName, Tools
 DOUBLE = px.Plugin("const double = x => 2 * x").function("double")
 ROUNDS = 2000
 
+# A signal may come in a weak reference's callback, where Python reports what the handler raises and goes on.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(scope="module", params=["process", "thread"])
 def shared(request: pytest.FixtureRequest) -> Iterator[Pool]:
