@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import JobFuture, Pool
+from parallel_exec.pool import JobFuture, Pool, PoolEvent
 from parallel_exec.pool._scheduling import publisher
 from parallel_exec.pool._workers import sandboxes
+from tests.pool.conftest import BACKENDS, BackendName, Tools
 
 
 def plugin(says: int, filler: int = 0) -> px.Plugin:
@@ -21,7 +21,7 @@ def plugin(says: int, filler: int = 0) -> px.Plugin:
     return px.Plugin(source, name=f"p{says}.js")
 
 
-def test_the_version_is_the_one_current_when_the_job_is_submitted(tools: Any) -> None:
+def test_the_version_is_the_one_current_when_the_job_is_submitted(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=1)) as pool:
         assert pool.deploy("d", plugin(1)).number == 1
         function = pool.deployment("d").function("f")
@@ -38,7 +38,9 @@ def test_the_version_is_the_one_current_when_the_job_is_submitted(tools: Any) ->
         assert {future.version for future in after} == {second}
 
 
-def test_a_thousand_swaps_under_full_load_lose_and_mix_nothing() -> None:
+@BACKENDS
+def test_a_thousand_swaps_under_full_load_lose_and_mix_nothing(backend: BackendName) -> None:
+    events: list[PoolEvent] = []
     plugins = [plugin(1), plugin(2)]
     waiting: deque[tuple[int, JobFuture]] = deque()
     numbers = itertools.count()
@@ -51,7 +53,7 @@ def test_a_thousand_swaps_under_full_load_lose_and_mix_nothing() -> None:
         assert future.result() == [2 - version.number % 2, number]
         seen.add(version.number)
 
-    with Pool(2) as pool:
+    with Pool(2, backend=backend, on_event=events.append) as pool:
         pool.deploy("d", plugins[0])
         function = pool.deployment("d").function("f")
         for swap in range(1, 1001):
@@ -64,10 +66,11 @@ def test_a_thousand_swaps_under_full_load_lose_and_mix_nothing() -> None:
         for each in waiting:
             check(*each)
     assert seen == set(range(1, 1001))
+    assert [event.kind for event in events].count("deployment swapped") == 1001
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_a_map_takes_the_version_of_the_moment_at_which_it_draws(pool: Pool, ordered: bool) -> None:
+def test_a_map_takes_the_version_that_is_current_when_it_draws_a_document(pool: Pool, *, ordered: bool) -> None:
     plugins = [plugin(0), plugin(1)]
     pool.deploy("d", plugins[0])
     expected = []
@@ -92,8 +95,8 @@ const push = (a, x) => [...a, x + ADDED], fail = x => { throw new Error(`version
 """
 
 
-def test_stages_run_the_version_of_the_moment_at_which_a_document_is_handed_over(pool: Pool) -> None:
-    """The one trip's documents are handed over as they are drawn, the next one's as the first one's results come."""
+def test_stages_run_the_version_that_is_current_when_a_document_is_handed_over(pool: Pool) -> None:
+    """The first trip's documents are handed over as they are drawn, the second's as the results of the first come."""
     stages = [px.Plugin(STAGES.replace("ADDED", str(added)), name=f"s{added}.js") for added in (0, 100)]
     for name in ("one", "two"):
         pool.deploy(name, stages[0])
@@ -123,7 +126,7 @@ def test_stages_run_the_version_of_the_moment_at_which_a_document_is_handed_over
 
 
 def test_all_stages_of_a_trip_are_of_one_version(pool: Pool) -> None:
-    """Swapped as fast as it goes, they never see each other's values."""
+    """However fast versions are swapped, the stages of one never see values of another."""
     stages = [px.Plugin(f"const f = x => '{name}', g = x => x + '{name}'", name=name) for name in ("a", "b")]
     pool.deploy("d", stages[0])
     function = pool.deployment("d").function
@@ -132,21 +135,21 @@ def test_all_stages_of_a_trip_are_of_one_version(pool: Pool) -> None:
     for number, value in enumerate(chain):
         pool.deploy("d", stages[number % 2])
         seen.add(value)
-        if number >= 200 and len(seen) > 1:  # how many are drawn ahead, of the first version, depends on the machine
+        if number >= 200 and len(seen) > 1:  # how many are drawn ahead, with the first version, varies
             break
     assert seen == {"aa", "bb"}
 
 
-def test_chains_take_functions_of_their_own_pool_only(pool: Pool) -> None:
+def test_chains_take_functions_of_their_own_pool_only(pool: Pool, tools: Tools) -> None:
     pool.deploy("d", plugin(1))
     function = pool.deployment("d").function("f")
     with Pool(1, backend="thread") as other, pytest.raises(ValueError, match="another pool's"):
         other.par_iter([1]).map(function).collect()
     with pytest.raises(TypeError, match="Python function"):
-        pool.par_iter([1]).for_each(function)  # type: ignore[arg-type]
+        pool.par_iter([1]).for_each(tools.untyped(function))
 
 
-def test_errors_are_of_a_version_too(pool: Pool) -> None:
+def test_errors_tell_their_version_too(pool: Pool) -> None:
     pool.deploy("d", px.Plugin("function f(x) { throw new Error('old') }", name="old.js"))
     future = pool.submit(pool.deployment("d").function("f"), 1)
     assert isinstance(future.exception(), px.JSError) and future.version is not None and future.version.number == 1
@@ -166,7 +169,7 @@ def test_a_plugin_that_does_not_load_is_not_deployed(pool: Pool) -> None:
     assert pool.submit(pool.deployment("d").function("f"), 5).result() == [1, 5]
 
 
-def test_limits_inputs_and_outputs_of_deployed_functions(pool: Pool) -> None:
+def test_deployed_functions_have_limits_and_outputs_of_their_own(pool: Pool, tools: Tools) -> None:
     pool.deploy("d", px.Plugin("function f(x) { return 'x'.repeat(x) }", limits=px.Limits(output_bytes=1000)))
     deployment = pool.deployment("d")
     assert pool.submit(deployment.function("f", output="bytes"), 2).result() == b'"xx"'
@@ -174,82 +177,72 @@ def test_limits_inputs_and_outputs_of_deployed_functions(pool: Pool) -> None:
     tight = deployment.function("f", limits=px.Limits(output_bytes=10))
     assert isinstance(pool.submit(tight, 20).exception(), px.OutputTooLarge)
     with pytest.raises(ValueError, match="output must be"):
-        deployment.function("f", output="text")  # type: ignore[arg-type]
+        deployment.function("f", output=tools.untyped("text"))
 
 
-def test_a_deployment_belongs_to_its_pool(pool: Pool) -> None:
+def test_a_deployment_belongs_to_its_pool(pool: Pool, tools: Tools) -> None:
     pool.deploy("d", plugin(1))
     with Pool(1) as other, pytest.raises(ValueError, match="another pool's"):
         other.submit(pool.deployment("d").function("f"), 1)
     with pytest.raises(TypeError, match="name must be a str"):
-        pool.deploy(1, plugin(1))  # type: ignore[arg-type]
+        pool.deploy(tools.untyped(1), plugin(1))
     with pytest.raises(TypeError, match="only a Plugin"):
-        pool.deploy("d", "function f() {}")  # type: ignore[arg-type]
+        pool.deploy("d", tools.untyped("function f() {}"))
     other.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
         other.deploy("d", plugin(1))
 
 
-def mapped(pid: int | str) -> int:
-    """Bytes of shared memory without a name that a process has mapped or open."""
-    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
-        lines = [line for line in maps if "memfd:parallel_exec" in line]
-    return sum(int(end, 16) - int(start, 16) for start, end in (line.split()[0].split("-") for line in lines))
-
-
 def opened() -> int:
     """Bytes of shared memory that this process holds open."""
     total = 0
-    for fd in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            if "memfd:parallel_exec" in os.readlink(f"/proc/self/fd/{fd}"):
-                total += os.stat(f"/proc/self/fd/{fd}").st_size
+            if "memfd:parallel_exec" in str(descriptor.readlink()):
+                total += descriptor.stat().st_size
         except FileNotFoundError:
             continue
     return total
 
 
-def test_old_versions_are_given_back(tools: Any) -> None:
-    """Images of 2 MB each: those kept may be so many bytes, and no more in the parent or in a worker."""
+def test_the_memory_of_old_versions_is_given_back(tools: Tools) -> None:
+    """Neither the parent nor a worker keeps more bytes of images, 2 MB each here, than they may."""
     most = publisher.KEPT_IMAGE_BYTES + (4 << 20)
     with Pool(1) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
-        base, (pid,) = opened(), tools.running(pool)
-        workers_base = mapped(pid)
+        base, (pid,) = opened(), tools.pids(pool)
+        workers_base = sum(tools.mappings(pid))
         rounds = publisher.KEPT_IMAGE_BYTES // (2 << 20) + 15
         for number in range(rounds):
             pool.deploy("d", plugin(number, filler=200_000))
             assert pool.submit(pool.deployment("d").function("f"), 0).result() == [number, 0]
             assert opened() - base <= most
-        assert opened() - base > 8 << 20  # the images are as large as this test takes them to be
+        assert opened() - base > 8 << 20  # the images are as large as this test assumes
         pool.submit(tools.function("double"), 1).result()
-        tools.eventually(lambda: mapped(pid) - workers_base <= most, "the worker has given old images back")
-        assert list(tools.running(pool)) == [pid]
+        tools.eventually(
+            lambda: sum(tools.mappings(pid)) - workers_base <= most, "the worker has given old images back"
+        )
+        assert tools.pids(pool) == [pid]
         # What was given back can be deployed again.
         pool.deploy("d", plugin(0, filler=200_000))
         assert pool.submit(pool.deployment("d").function("f"), 0).result() == [0, 0]
 
 
-def test_a_worker_keeps_sandboxes_of_so_many_bytes(tools: Any) -> None:
-    def resident(pid: int) -> int:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
-            pages = [int(field) for field in statm.read().split()]
-        return (pages[1] - pages[2]) * 4096  # without what is shared
-
+def test_the_sandboxes_that_a_worker_keeps_are_bounded_in_bytes(tools: Tools) -> None:
     with Pool(1) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
-        (pid,) = tools.running(pool)
-        before = resident(pid)
+        (pid,) = tools.pids(pool)
+        before = tools.private_bytes(pid)
         each = 4 << 20  # at least, with an array of half a million numbers
         large = plugin(1, filler=500_000)
         for number in range(2 * sandboxes.KEPT_SANDBOX_BYTES // each):  # one image, each time another sandbox
             limits = px.Limits(console_bytes=number)
             assert pool.submit(large.function("f", limits=limits), number).result() == [1, number]
-        assert list(tools.running(pool)) == [pid]
-        assert resident(pid) - before < sandboxes.KEPT_SANDBOX_BYTES + (24 << 20)
+        assert tools.pids(pool) == [pid]
+        assert tools.private_bytes(pid) - before < sandboxes.KEPT_SANDBOX_BYTES + (24 << 20)
 
 
-def test_many_functions_are_published_and_given_back(tools: Any) -> None:
+def test_the_memory_of_many_functions_is_given_back(tools: Tools) -> None:
     with Pool(2) as pool:
         base = opened()
         rounds = publisher.KEPT_IMAGE_BYTES // (2 << 20) + 15
@@ -258,7 +251,7 @@ def test_many_functions_are_published_and_given_back(tools: Any) -> None:
         assert opened() - base <= publisher.KEPT_IMAGE_BYTES + (4 << 20)
 
 
-def test_a_deployment_that_is_taken_away() -> None:
+def test_a_deployment_that_is_taken_away_still_runs_what_it_was_given() -> None:
     with Pool(1) as pool:
         pool.deploy("d", plugin(1))
         function = pool.deployment("d").function("f")
@@ -281,4 +274,4 @@ def test_the_memory_of_what_was_taken_away_is_given_back(monkeypatch: pytest.Mon
             pool.deploy(f"d{number}", plugin(number))
             assert pool.submit(pool.deployment(f"d{number}").function("f"), 0).result() == [number, 0]
             pool.undeploy(f"d{number}")
-        assert 0 < opened() - base < 2 << 20  # at most the last one's, which is kept
+        assert 0 < opened() - base < 2 << 20  # only the last one's is kept

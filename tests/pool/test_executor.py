@@ -1,4 +1,4 @@
-"""The pool as a `concurrent.futures.Executor`: what CPython's tests ask of its own executors, asked of this one."""
+"""The pool as a `concurrent.futures.Executor`: what CPython's own tests expect of an executor."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from functools import partial
 from typing import Any
 
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import Pool
+from parallel_exec.pool import JobFuture, Pool
+from tests.pool.conftest import Tools
 
 PATIENT = px.Limits(time_s=None)
 
 
 @pytest.fixture
-def busy(tools: Any) -> Iterator[tuple[Pool, Future[Any]]]:
+def busy(tools: Tools) -> Iterator[tuple[Pool, JobFuture]]:
     """A pool of one worker, which runs a job that does not end by itself, and that job's future."""
-    pool = Pool(1, limits=PATIENT)
-    future = pool.submit(tools.function("spin"), 1)
-    yield pool, future
-    pool._core.abort()
-    pool.shutdown()
+    with Pool(1, limits=PATIENT) as pool:
+        future = pool.submit(tools.function("spin"), 1)
+        yield pool, future
+        pool.stop(future)
 
 
-def test_it_is_an_executor_and_a_context_manager(tools: Any) -> None:
+def test_a_pool_is_an_executor_and_a_context_manager(tools: Tools) -> None:
     with Pool(1) as pool:
         assert isinstance(pool, Executor)
         future = pool.submit(tools.function("double"), 4)
@@ -47,8 +48,8 @@ def test_it_is_an_executor_and_a_context_manager(tools: Any) -> None:
         pool.submit(tools.function("double"), 4)
 
 
-def test_submit_takes_a_function_and_one_document(pool: Pool, tools: Any) -> None:
-    submit: Any = pool.submit
+def test_submit_takes_a_function_and_one_document(pool: Pool, tools: Tools) -> None:
+    submit = tools.untyped(pool.submit)
     for arguments in ((), (tools.function("double"),), (tools.function("double"), 1, 2)):
         with pytest.raises(TypeError):
             submit(*arguments)
@@ -57,7 +58,7 @@ def test_submit_takes_a_function_and_one_document(pool: Pool, tools: Any) -> Non
 
 
 @pytest.mark.parametrize("operation", ["submit", "map"])
-def test_after_shutdown_nothing_is_accepted_and_no_document_is_drawn(tools: Any, operation: str) -> None:
+def test_after_shutdown_nothing_is_accepted_and_no_document_is_drawn(tools: Tools, operation: str) -> None:
     pool = Pool(1)
     pool.shutdown(wait=False)
     documents = iter([1, 2])
@@ -69,13 +70,13 @@ def test_after_shutdown_nothing_is_accepted_and_no_document_is_drawn(tools: Any,
     assert next(documents) == 1
 
 
-def test_a_map_begins_before_its_results_are_asked_for(tools: Any) -> None:
+def test_a_map_begins_before_its_results_are_asked_for(tools: Tools) -> None:
     with Pool(1) as pool:
         results = pool.map(tools.function("double"), [1, 2, 3])
-    assert list(results) == [2, 4, 6]  # the pool has been shut down, and has done what it had accepted
+    assert list(results) == [2, 4, 6]  # shut down, the pool has done what it had accepted
 
 
-def test_a_map_gives_what_is_there_before_its_timeout(tools: Any) -> None:
+def test_a_map_gives_what_is_there_before_its_timeout(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=2.5)) as pool:
         pool.submit(tools.function("spin"), 0).result()
         results = pool.map(tools.function("spin"), [0, 1], timeout=2)
@@ -86,7 +87,7 @@ def test_a_map_gives_what_is_there_before_its_timeout(tools: Any) -> None:
             next(results)
 
 
-def test_a_result_waited_for_too_briefly_can_be_waited_for_again(busy: tuple[Pool, Future[Any]]) -> None:
+def test_a_result_waited_for_too_briefly_can_be_waited_for_again(busy: tuple[Pool, JobFuture]) -> None:
     _, running = busy
     for timeout in (0, 0.01):
         with pytest.raises(TimeoutError):
@@ -96,7 +97,7 @@ def test_a_result_waited_for_too_briefly_can_be_waited_for_again(busy: tuple[Poo
     assert running.running() and not running.done()
 
 
-def test_states_and_cancellation(busy: tuple[Pool, Future[Any]], tools: Any) -> None:
+def test_a_running_job_cannot_be_cancelled_and_a_waiting_one_can(busy: tuple[Pool, JobFuture], tools: Tools) -> None:
     pool, running = busy
     waiting = [pool.submit(tools.function("double"), number) for number in range(30)]
     assert running.running() and not running.cancel() and not running.cancelled()
@@ -112,7 +113,7 @@ def test_states_and_cancellation(busy: tuple[Pool, Future[Any]], tools: Any) -> 
         last.exception()
 
 
-def test_wait_returns_as_it_was_told(busy: tuple[Pool, Future[Any]], tools: Any) -> None:
+def test_wait_returns_as_it_was_told(busy: tuple[Pool, JobFuture], tools: Tools) -> None:
     _, running = busy
     with Pool(1) as other:
         good = [other.submit(tools.function("double"), number) for number in range(3)]
@@ -125,15 +126,16 @@ def test_wait_returns_as_it_was_told(busy: tuple[Pool, Future[Any]], tools: Any)
         assert wait([], return_when=FIRST_COMPLETED) == (set(), set())
 
 
-def test_wait_counts_a_cancelled_future_once_its_turn_has_come(tools: Any) -> None:
+def test_wait_counts_a_cancelled_future_once_its_turn_has_come(tools: Tools) -> None:
     with Pool(1, limits=px.Limits(time_s=1)) as pool:
         futures = [pool.submit(tools.function("spin"), 1)]
         futures += [pool.submit(tools.function("double"), number) for number in range(30)]
         assert futures[-1].cancel()
         assert wait(futures) == (set(futures), set())
+        assert [future.result() for future in futures[1:-1]] == list(range(0, 58, 2))
 
 
-def test_as_completed_gives_each_once_and_times_out(busy: tuple[Pool, Future[Any]], tools: Any) -> None:
+def test_as_completed_gives_each_once_and_times_out(busy: tuple[Pool, JobFuture], tools: Tools) -> None:
     _, running = busy
     with Pool(1) as other:
         done = other.submit(tools.function("double"), 1)
@@ -146,26 +148,30 @@ def test_as_completed_gives_each_once_and_times_out(busy: tuple[Pool, Future[Any
             list(as_completed([running], timeout=0))
 
 
-def test_callbacks_get_the_future_in_the_order_they_were_added(busy: tuple[Pool, Future[Any]], tools: Any) -> None:
-    _, running = busy
+def test_callbacks_get_the_future_in_the_order_they_were_added(busy: tuple[Pool, JobFuture], tools: Tools) -> None:
+    pool, running = busy
     calls: list[tuple[int, Future[Any]]] = []
+
+    def called(number: int, future: Future[Any]) -> None:
+        calls.append((number, future))
+
     for number in range(3):
-        running.add_done_callback(lambda future, number=number: calls.append((number, future)))  # type: ignore[misc]
-    busy[0]._core.abort()
-    assert isinstance(running.exception(), px.WorkerCrashed)
+        running.add_done_callback(partial(called, number))
+    pool.stop(running)
+    assert isinstance(running.exception(), CancelledError)
     tools.eventually(lambda: len(calls) == 3, "the callbacks have run")
     assert calls == [(0, running), (1, running), (2, running)]
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit, GeneratorExit])
 def test_a_callback_that_raises_harms_nobody(
-    tools: Any, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+    tools: Tools, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     def bad(_future: object) -> None:
         raise kind("mine")
 
     with Pool(1, limits=px.Limits(time_s=1)) as pool, caplog.at_level(logging.ERROR):
-        futures = [pool.submit(tools.function("spin"), 1)]  # while it runs the callbacks are added
+        futures = [pool.submit(tools.function("spin"), 1)]  # runs while the callbacks are added
         futures += [pool.submit(tools.function("double"), number) for number in range(20)]
         for future in futures:
             future.add_done_callback(bad)
@@ -175,7 +181,7 @@ def test_a_callback_that_raises_harms_nobody(
     assert sum("callback" in record.getMessage() for record in caplog.records) == len(futures)
 
 
-def test_a_callback_may_use_the_pool_that_is_being_left(tools: Any) -> None:
+def test_a_callback_may_use_the_pool_that_is_being_left(tools: Tools) -> None:
     refused: list[BaseException] = []
 
     def more(_future: object) -> None:
@@ -193,85 +199,85 @@ def test_a_callback_may_use_the_pool_that_is_being_left(tools: Any) -> None:
     assert len(refused) == len(futures)
 
 
-def test_shutdown_can_be_called_by_many_and_again(tools: Any) -> None:
+def test_shutdown_can_be_called_by_many_and_again(tools: Tools) -> None:
     pool = Pool(2)
     futures = [pool.submit(tools.function("slow"), number) for number in range(20)]
-    threads = [threading.Thread(target=pool.shutdown) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    tools.in_threads(4, pool.shutdown)
     pool.shutdown()
     pool.shutdown(wait=False, cancel_futures=True)
     assert [future.result() for future in futures] == list(range(20))
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_shutdown_cancels_only_what_no_worker_has(tools: Any, waits: bool) -> None:
+def test_shutdown_cancels_only_what_no_worker_has(tools: Tools, *, waits: bool) -> None:
     pool = Pool(1, limits=px.Limits(time_s=1))
     futures = [pool.submit(tools.function("spin"), 1)]
     futures += [pool.submit(tools.function("double"), number) for number in range(30)]
     pool.shutdown(wait=waits, cancel_futures=True)
     assert isinstance(futures[0].exception(), px.JobTimeout)
     cancelled = [future.cancelled() for future in futures]
-    assert cancelled == sorted(cancelled) and cancelled[-1]  # those at the end of the queue, and no others
+    assert cancelled == sorted(cancelled) and cancelled[-1]  # the end of the queue, and nothing else
     for number, future in enumerate(futures[1:]):
         assert future.cancelled() or future.result() == 2 * number
     assert wait(futures) == (set(futures), set())
 
 
-def test_submitting_while_another_thread_shuts_down_loses_nothing(tools: Any) -> None:
-    double = tools.function("double")
-    for _ in range(5):
-        pool = Pool(1)
-        accepted: list[Future[Any]] = []
+@pytest.mark.parametrize("_round", range(5))
+def test_submitting_while_another_thread_shuts_down_loses_nothing(tools: Tools, _round: int) -> None:
+    pool = Pool(1)
+    many = threading.Event()
 
-        def submit(pool: Pool = pool, accepted: list[Future[Any]] = accepted) -> None:
-            for number in itertools.count():
-                try:
-                    accepted.append(pool.submit(double, number))
-                except RuntimeError:
-                    return
+    def submit() -> list[JobFuture]:
+        accepted = []
+        for number in itertools.count():
+            try:
+                accepted.append(pool.submit(tools.function("double"), number))
+            except RuntimeError:
+                break
+            if number == 20:
+                many.set()
+        return accepted
 
-        threads = [threading.Thread(target=submit) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        tools.eventually(lambda accepted=accepted: len(accepted) > 20, "jobs are being submitted")
+    def shut_down() -> None:
+        many.wait()
         pool.shutdown()
-        for thread in threads:
-            thread.join()
-        assert all(future.result(60) % 2 == 0 for future in accepted)
+
+    closer = threading.Thread(target=shut_down)
+    closer.start()
+    for accepted in tools.in_threads(3, submit):
+        assert [future.result() for future in accepted] == list(range(0, 2 * len(accepted), 2))
+    closer.join()
 
 
-def test_what_is_done_is_not_kept(tools: Any) -> None:
+def test_what_is_done_is_not_kept(tools: Tools) -> None:
     with Pool(1) as pool:
         gone = [weakref.ref(pool.submit(tools.function("double"), number)) for number in range(50)]
         kept = pool.submit(tools.function("double"), 1)
         assert kept.result() == 2
         tools.eventually(lambda: not any(reference() for reference in gone), "the pool has let go of the futures")
         raised = weakref.ref(pool.submit(tools.function("fail"), 1))
-        tools.eventually(lambda: raised() is None, "nor does it keep an error")
+        tools.eventually(lambda: raised() is None, "it has let go of an error too")
 
 
-def test_idle_workers_are_used_again(tools: Any) -> None:
+def test_idle_workers_are_used_again(tools: Tools) -> None:
     with Pool(2) as pool:
-        tools.eventually(lambda: len(tools.running(pool)) == 2, "both workers run")
-        pids = set(tools.running(pool))
+        pool.warm_up()
+        pids = tools.pids(pool)
         for number in range(50):
             assert pool.submit(tools.function("double"), number).result() == 2 * number
-        assert set(tools.running(pool)) == pids
+        assert tools.pids(pool) == pids
 
 
-def test_an_event_loop_can_use_it_as_an_executor(pool: Pool, tools: Any) -> None:
+def test_an_event_loop_can_use_it_as_an_executor(pool: Pool, tools: Tools) -> None:
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
-        jobs = [loop.run_in_executor(pool, tools.function("double"), number) for number in range(5)]  # type: ignore[arg-type]
+        jobs = [loop.run_in_executor(pool, tools.function("double"), number) for number in range(5)]
         return list(await asyncio.gather(*jobs))
 
     assert asyncio.run(main()) == [0, 2, 4, 6, 8]
 
 
-def test_a_program_that_submits_while_it_exits_gets_its_result(tools: Any) -> None:
+def test_a_program_that_submits_while_it_exits_gets_its_result(tools: Tools) -> None:
     child = tools.python(
         """
 import atexit
@@ -287,7 +293,7 @@ def last():
     assert child.returncode == 0
 
 
-def test_a_program_that_fails_with_work_pending_reports_its_own_error_only(tools: Any) -> None:
+def test_a_program_that_fails_with_work_pending_reports_its_own_error_only(tools: Tools) -> None:
     child = tools.python(
         """
 import parallel_exec as px

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Literal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Fed, Feed, Pool
-
-BACKENDS = pytest.mark.parametrize("backend", ["process", "thread"])
-Backend = Literal["process", "thread"]
+from tests.pool.conftest import BACKENDS, BackendName, Tools
 
 
 def fetch(feed: Feed, there: threading.Event, count: int) -> list[Fed]:
-    """So many results, waited for."""
+    """Wait for so many results."""
     found: list[Fed] = []
     while len(found) < count:
         there.clear()
@@ -28,7 +26,7 @@ def fetch(feed: Feed, there: threading.Event, count: int) -> list[Fed]:
 
 @BACKENDS
 @pytest.mark.parametrize("ordered", [True, False])
-def test_documents_of_many_calls(tools: Any, backend: Backend, ordered: bool) -> None:
+def test_documents_can_be_put_in_many_calls(tools: Tools, backend: BackendName, *, ordered: bool) -> None:
     there = threading.Event()
     with (
         Pool(2, backend=backend) as pool,
@@ -47,7 +45,7 @@ def test_documents_of_many_calls(tools: Any, backend: Backend, ordered: bool) ->
 
 
 @BACKENDS
-def test_failures_are_outcomes(tools: Any, backend: Backend) -> None:
+def test_failures_are_outcomes(tools: Tools, backend: BackendName) -> None:
     there = threading.Event()
     with Pool(1, backend=backend) as pool, pool.feed(tools.function("double"), notify=there.set) as feed:
         feed.put([1, b"{", {1, 2}, px.InvalidDocument("lost"), 5])
@@ -56,11 +54,11 @@ def test_failures_are_outcomes(tools: Any, backend: Backend) -> None:
         for fed in found[1:4]:
             assert isinstance(fed.value, px.InvalidDocument) and fed.value.document == fed.document
         feed.put([])
-        feed.put([b"{"])  # alone, so that nothing runs
+        feed.put([b"{"])  # alone, so that no job runs
         assert isinstance(fetch(feed, there, 1)[0].value, px.InvalidDocument)
 
 
-def test_an_idle_feed_is_told_of_what_comes_later(tools: Any) -> None:
+def test_an_idle_feed_is_told_of_what_comes_later(tools: Tools) -> None:
     there = threading.Event()
     with Pool(1) as pool, pool.feed(tools.function("double"), notify=there.set) as feed:
         for number in range(50):
@@ -69,46 +67,37 @@ def test_an_idle_feed_is_told_of_what_comes_later(tools: Any) -> None:
             assert pool.submit(tools.function("double"), number).result() == 2 * number
 
 
-def test_feeds_and_maps_at_once(tools: Any) -> None:
+def test_feeds_and_maps_can_run_at_once(tools: Tools) -> None:
     double = tools.function("double")
 
-    def run(pool: Pool, failed: list[BaseException]) -> None:
-        try:
-            there = threading.Event()
-            with pool.feed(double, notify=there.set) as feed:
-                for _ in range(20):
-                    feed.put(range(50))
-                    assert [fed.value for fed in fetch(feed, there, 50)] == list(range(0, 100, 2))
-        except BaseException as error:
-            failed.append(error)
+    def feed() -> None:
+        there = threading.Event()
+        with pool.feed(double, notify=there.set) as feed:
+            for _ in range(20):
+                feed.put(range(50))
+                assert [fed.value for fed in fetch(feed, there, 50)] == list(range(0, 100, 2))
 
-    failed: list[BaseException] = []
-    with Pool(2) as pool:
-        threads = [threading.Thread(target=run, args=(pool, failed)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
+    with Pool(2) as pool, ThreadPoolExecutor(3) as threads:
+        feeding = [threads.submit(feed) for _ in range(3)]
         assert list(pool.map(double, range(3000))) == list(range(0, 6000, 2))
-        for thread in threads:
-            thread.join()
-    assert not failed
+        for each in feeding:
+            each.result()
 
 
-def test_closing_stops_what_runs_and_the_thread(tools: Any) -> None:
-    before = threading.active_count()
-    with Pool(1) as pool:
+def test_closing_stops_what_runs_and_ends_the_thread(tools: Tools) -> None:
+    with Pool(1, limits=px.Limits(time_s=None)) as pool:
+        before = threading.active_count()
         feed = pool.feed(tools.function("spin"), notify=lambda: None)
         feed.put([1, 2, 3])
-        while not pool.stats().in_flight:
-            pass
+        tools.busy_worker(pool)
         feed.close()
-        assert pool.submit(tools.function("double"), 1).result() == 2  # long before the limit of 10 s
-    while threading.active_count() > before:
-        pass
+        assert pool.submit(tools.function("double"), 1).result() == 2  # the endless job has been stopped
+        tools.eventually(lambda: threading.active_count() == before, "the feed's thread has ended")
 
 
 @BACKENDS
 @pytest.mark.parametrize("copy", [True, False])
-def test_documents_that_are_not_copied(tools: Any, backend: Backend, copy: bool) -> None:
+def test_a_buffer_may_be_reused_only_if_documents_are_copied(tools: Tools, backend: BackendName, *, copy: bool) -> None:
     there = threading.Event()
     buffer = bytearray(b"[1]")
     with Pool(1, backend=backend) as pool:
@@ -121,7 +110,7 @@ def test_documents_that_are_not_copied(tools: Any, backend: Backend, copy: bool)
         feed.close()
 
 
-def test_versions_and_refusals(tools: Any) -> None:
+def test_results_tell_their_version_and_what_cannot_run_is_refused(tools: Tools) -> None:
     there = threading.Event()
     with Pool(1) as pool:
         first = pool.deploy("d", px.Plugin("const f = x => 1"))
@@ -131,6 +120,6 @@ def test_versions_and_refusals(tools: Any) -> None:
             feed.put([0])
             assert fetch(feed, there, 2) == [Fed(0, first, 1), Fed(1, second, 2)]
         with pytest.raises(TypeError, match="a pool runs functions of plugins"):
-            pool.feed(len, notify=print)  # type: ignore[arg-type]
+            pool.feed(tools.untyped(len), notify=print)
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.feed(tools.function("double"), notify=print)

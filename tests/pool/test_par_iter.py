@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import parallel_exec as px
 from parallel_exec.pool import Pool
 from parallel_exec.pool._mapping import MOST_AHEAD
+from tests.pool.conftest import BACKENDS, BackendName, Tools
 
 SOURCE = """
 const inc = x => x + 1, triple = async x => 3 * x, odd = x => x % 2, small = x => x < 50 ? 'yes' : '';
@@ -85,7 +86,7 @@ def test_random_chains_give_what_python_gives(pool: Pool, documents: list[int], 
 
 @given(st.lists(st.integers(-100, 100), max_size=200), CHAINS, st.sampled_from([A, B]))
 @settings(max_examples=30)
-def test_folds_and_reductions_of_random_chains(
+def test_folds_and_reductions_of_random_chains_give_what_python_gives(
     pool: Pool, documents: list[int], chain: list[Any], last: px.Plugin
 ) -> None:
     values = expected(documents, chain)
@@ -109,7 +110,7 @@ def test_a_reduction_of_many_is_a_tree(pool: Pool) -> None:
     assert big == "x" * (5 << 20)
 
 
-def test_filters_go_by_what_is_true_in_javascript(pool: Pool) -> None:
+def test_filters_keep_what_javascript_takes_for_true(pool: Pool) -> None:
     falsy, truthy = [0, -0.0, "", None, False], ["0", [], {}, -1, 0.5, True, " "]
     for same in (A.function("same"), B.function("same")):
         assert pool.par_iter(falsy + truthy).map(A.function("same")).filter(same).collect() == truthy
@@ -181,7 +182,7 @@ def test_errors_name_the_function_and_the_document(pool: Pool, how: str, at: int
     assert str(error).startswith(f"a.js: {error.function}(): document {at}: ")
 
 
-def test_errors_of_what_stages_return(pool: Pool) -> None:
+def test_stages_that_return_what_they_must_not_are_named(pool: Pool) -> None:
     chain = pool.par_iter([1, 2, 3]).map(A.function("same"))
     with pytest.raises(px.JSError, match=r"same\(\): document 0: TypeError: flat_map needs an array.* number"):
         chain.flat_map(A.function("same")).collect()
@@ -210,8 +211,8 @@ def test_errors_can_stand_in_place_of_values(pool: Pool) -> None:
                 reduction()
 
 
-@pytest.mark.parametrize("backend", ["process", "thread"])
-def test_a_stage_that_runs_for_ever_is_named(backend: Any) -> None:
+@BACKENDS
+def test_a_stage_that_runs_for_ever_is_named(backend: BackendName) -> None:
     with Pool(1, limits=px.Limits(time_s=0.2), backend=backend) as pool:
         for same in (A.function("same"), B.function("same")):
             chain = pool.par_iter([1, 2, 7]).map(same).filter(A.function("spin")).map(A.function("inc"))
@@ -250,13 +251,12 @@ def test_endless_documents_are_drawn_as_they_are_needed(pool: Pool, plugins: tup
     assert seen == list(range(2, 52))
 
 
-def test_what_is_in_flight_is_cancelled_when_iteration_ends(tools: Any) -> None:
+def test_what_is_in_flight_is_cancelled_when_iteration_ends(tools: Tools) -> None:
     with Pool(1) as pool:
         values = iter(pool.par_iter(range(100)).map(A.function("inc")).map(B.function("inc")))
         assert next(values) == 2
         values.close()
-        tools.eventually(lambda: pool._core._scheduler.idle, "no job is left")
-        assert not pool._core.collecting._maps
+        tools.eventually(lambda: tools.idle(pool), "no job is left")
 
 
 def test_nothing_happens_before_values_are_asked_for(pool: Pool) -> None:
@@ -267,7 +267,7 @@ def test_nothing_happens_before_values_are_asked_for(pool: Pool) -> None:
     assert chain.collect() == list(range(2, 11))
 
 
-def test_what_is_no_function_of_a_plugin_is_refused(pool: Pool) -> None:
+def test_anything_but_a_function_of_a_plugin_is_refused(pool: Pool, tools: Tools) -> None:
     chain = pool.par_iter([1])
     stages: list[Callable[[Any], Any]] = [
         chain.map, chain.filter, chain.flat_map, chain.reduce, functools.partial(chain.fold, 0)
@@ -282,6 +282,6 @@ def test_what_is_no_function_of_a_plugin_is_refused(pool: Pool) -> None:
     with pytest.raises(px.InvalidDocument, match="no JSON encoding"):
         chain.fold({1}, A.function("add"))
     with pytest.raises(ValueError, match="errors must be"):
-        pool.par_iter([1], errors="ignore")  # type: ignore[arg-type]
+        pool.par_iter([1], errors=tools.untyped("ignore"))
     with pytest.raises(ValueError, match="buffersize must be"):
         pool.par_iter([1], buffersize=0)

@@ -1,4 +1,4 @@
-"""Awaiting results in asyncio's and trio's loops, and what cancelling the wait does to jobs."""
+"""Results can be awaited in asyncio's and trio's loops, and cancelling the wait stops the job."""
 
 from __future__ import annotations
 
@@ -6,38 +6,61 @@ import asyncio
 import importlib.util
 import itertools
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 import parallel_exec as px
-from parallel_exec.pool import Pool
+from parallel_exec.pool import JobFuture, Pool
 from parallel_exec.pool._mapping import MOST_AHEAD
+from tests.pool.conftest import Tools
 
 ENDLESS = px.Limits(time_s=None)
 
 
-class Asyncio:
+Task = Callable[[], Coroutine[Any, Any, object]]
+
+
+class Event(Protocol):
+    """What all loops' events have in common."""
+
+    def set(self) -> object: ...
+    async def wait(self) -> object: ...
+
+
+class Loop(Protocol):
     """What a test needs of a loop."""
 
-    @staticmethod
-    def run(test: Callable[[], Awaitable[None]]) -> None:
-        async def bounded() -> None:
-            await asyncio.wait_for(test(), 60)
+    def run(self, test: Task) -> None: ...
+    def event(self) -> Event: ...
+    async def sleep(self, seconds: float) -> None: ...
 
-        asyncio.run(bounded())
+    async def together(self, tasks: Iterable[Task]) -> None:
+        """Run the tasks at the same time, to their ends."""
 
-    sleep = staticmethod(asyncio.sleep)
-    event = asyncio.Event
+    async def cancelled(self, task: Task, when: Callable[[], object]) -> None:
+        """Start the task, cancel it as soon as the condition holds, and wait for its end."""
 
-    @staticmethod
-    async def together(*tasks: Callable[[], Awaitable[Any]]) -> None:
+
+class Asyncio:
+    """asyncio's loop, without anyio."""
+
+    def run(self, test: Task) -> None:
+        asyncio.run(test())
+
+    def event(self) -> Event:
+        return asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def together(self, tasks: Iterable[Task]) -> None:
         await asyncio.gather(*[task() for task in tasks])
 
-    async def cancelled(self, task: Callable[[], Awaitable[Any]], when: Callable[[], object]) -> None:
-        """Start the task, cancel it as soon as the condition holds, and wait for its end."""
+    async def cancelled(self, task: Task, when: Callable[[], object]) -> None:
         running = asyncio.ensure_future(task())
         while not when():
             assert not running.done(), "it was to be cancelled"
@@ -48,29 +71,28 @@ class Asyncio:
 
 
 class Anyio:
-    """The same through anyio."""
+    """A loop through anyio."""
 
     def __init__(self, backend: str) -> None:
-        import anyio
-
-        self._anyio: Any = anyio
+        self._anyio = importlib.import_module("anyio")
         self._backend = backend
-        self.sleep = anyio.sleep
-        self.event = anyio.Event
 
-    def run(self, test: Callable[[], Awaitable[None]]) -> None:
-        async def bounded() -> None:
-            with self._anyio.fail_after(60):
-                await test()
+    def run(self, test: Task) -> None:
+        self._anyio.run(test, backend=self._backend)
 
-        self._anyio.run(bounded, backend=self._backend)
+    def event(self) -> Event:
+        event: Event = self._anyio.Event()
+        return event
 
-    async def together(self, *tasks: Callable[[], Awaitable[Any]]) -> None:
+    async def sleep(self, seconds: float) -> None:
+        await self._anyio.sleep(seconds)
+
+    async def together(self, tasks: Iterable[Task]) -> None:
         async with self._anyio.create_task_group() as group:
             for task in tasks:
                 group.start_soon(task)
 
-    async def cancelled(self, task: Callable[[], Awaitable[Any]], when: Callable[[], object]) -> None:
+    async def cancelled(self, task: Task, when: Callable[[], object]) -> None:
         async with self._anyio.create_task_group() as group:
             group.start_soon(task)
             while not when():
@@ -79,7 +101,7 @@ class Anyio:
 
 
 @pytest.fixture(params=["asyncio", "anyio on asyncio", "anyio on trio"])
-def loop(request: pytest.FixtureRequest) -> Any:
+def loop(request: pytest.FixtureRequest) -> Loop:
     if request.param == "asyncio":
         return Asyncio()
     for module in ("anyio", "trio"):
@@ -88,7 +110,7 @@ def loop(request: pytest.FixtureRequest) -> Any:
     return Anyio(request.param.split()[-1])
 
 
-def test_calls_give_values_and_errors(loop: Any, tools: Any) -> None:
+def test_calls_give_values_and_errors(loop: Loop, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(2) as pool:
             assert await pool.acall(tools.function("double"), 21) == 42
@@ -97,7 +119,7 @@ def test_calls_give_values_and_errors(loop: Any, tools: Any) -> None:
             async def call(number: int) -> None:
                 results[number] = await pool.acall(tools.function("double"), number)
 
-            await loop.together(*[lambda number=number: call(number) for number in range(200)])
+            await loop.together(partial(call, number) for number in range(200))
             assert results == {number: 2 * number for number in range(200)}
             with pytest.raises(px.JSError, match=r"tools\.js: fail\(\): TypeError: no 7"):
                 await pool.acall(tools.function("fail"), 7)
@@ -106,14 +128,14 @@ def test_calls_give_values_and_errors(loop: Any, tools: Any) -> None:
             with pytest.raises(px.PluginError, match=r"bad\.js: f\(\): .*does not compile"):
                 await pool.acall(px.Plugin("function (", name="bad.js").function("f"), 1)
             with pytest.raises(TypeError, match="functions of plugins"):
-                await pool.acall(len, 1)  # type: ignore[arg-type]
+                await pool.acall(tools.untyped(len), 1)
         with pytest.raises(RuntimeError, match="after shutdown"):
             await pool.acall(tools.function("double"), 1)
 
     loop.run(test)
 
 
-def test_the_loop_goes_on_while_jobs_run_and_plugins_load(loop: Any, tools: Any) -> None:
+def test_the_loop_goes_on_while_jobs_run_and_plugins_load(loop: Loop) -> None:
     slow = px.Plugin("const end = Date.now; let n = 0; for (let i = 0; i < 3e6; i++) n += i % 3; const f = x => n")
 
     async def test() -> None:
@@ -132,13 +154,13 @@ def test_the_loop_goes_on_while_jobs_run_and_plugins_load(loop: Any, tools: Any)
                 assert await pool.acall(slow.function("f"), 1) > 0
             done = True
 
-        await loop.together(tick, call)
+        await loop.together([tick, call])
         assert ticks > 20
 
     loop.run(test)
 
 
-def test_maps_over_iterables_of_both_kinds(loop: Any, tools: Any) -> None:
+def test_maps_take_iterables_and_asynchronous_iterables(loop: Loop, tools: Tools) -> None:
     async def numbers(count: int) -> AsyncIterator[int]:
         for number in range(count):
             if number % 97 == 0:
@@ -156,11 +178,10 @@ def test_maps_over_iterables_of_both_kinds(loop: Any, tools: Any) -> None:
                 assert few == list(range(0, 1800, 2))
                 outcomes = [each async for each in pool.amap(fail, documents(), errors="return")]
                 assert isinstance(outcomes.pop(3), px.JSError) and len(outcomes) == 899
-                got = []
+                results = pool.amap(fail, documents())
+                assert [await anext(results) for _ in range(3)] == [0, 1, 2]
                 with pytest.raises(px.JSError, match="document 3: RangeError: three"):
-                    async for each in pool.amap(fail, documents()):
-                        got.append(each)
-                assert got == [0, 1, 2]
+                    await anext(results)
             assert [each async for each in pool.amap(double, [])] == []
             assert [each async for each in pool.amap(double, numbers(0))] == []
             one, bad = [each async for each in pool.amap(tools.function("echo"), [1, {2}], errors="return")]
@@ -173,7 +194,7 @@ def test_maps_over_iterables_of_both_kinds(loop: Any, tools: Any) -> None:
     loop.run(test)
 
 
-def test_results_tell_their_versions(loop: Any) -> None:
+def test_results_tell_their_versions(loop: Loop) -> None:
     plugins = [px.Plugin(f"const f = x => [{says}, x]", name=f"p{says}.js") for says in (0, 1)]
 
     async def test() -> None:
@@ -201,7 +222,7 @@ def test_results_tell_their_versions(loop: Any) -> None:
     loop.run(test)
 
 
-def test_an_error_of_the_documents_comes_after_the_results_before_it(loop: Any, tools: Any) -> None:
+def test_an_error_of_the_documents_comes_after_the_results_before_it(loop: Loop, tools: Tools) -> None:
     async def documents() -> AsyncIterator[int]:
         yield 1
         yield 2
@@ -217,7 +238,7 @@ def test_an_error_of_the_documents_comes_after_the_results_before_it(loop: Any, 
     loop.run(test)
 
 
-def test_a_result_does_not_wait_for_the_next_document(loop: Any, tools: Any) -> None:
+def test_a_result_does_not_wait_for_the_next_document(loop: Loop, tools: Tools) -> None:
     async def test() -> None:
         taken = loop.event()
 
@@ -237,7 +258,7 @@ def test_a_result_does_not_wait_for_the_next_document(loop: Any, tools: Any) -> 
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_endless_documents_are_drawn_as_they_are_needed(loop: Any, tools: Any, asynchronous: bool) -> None:
+def test_endless_documents_are_drawn_as_they_are_needed(loop: Loop, tools: Tools, *, asynchronous: bool) -> None:
     async def test() -> None:
         drawn = itertools.count()
 
@@ -258,64 +279,60 @@ def test_endless_documents_are_drawn_as_they_are_needed(loop: Any, tools: Any, a
     loop.run(test)
 
 
-def test_a_cancelled_call_stops_its_running_job_and_no_other(loop: Any, tools: Any) -> None:
+def test_a_cancelled_call_stops_its_running_job_and_no_other(loop: Loop, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(1, limits=ENDLESS, retries=3) as pool:
             assert await pool.acall(tools.function("double"), 1) == 2
-            (pid,) = tools.running(pool)
-            behind: list[Any] = []
+            pids = tools.pids(pool)
+            behind: list[JobFuture] = []
 
             def ready() -> bool:
-                if not any(tools.running(pool).values()):
-                    return False
-                behind.extend(pool.submit(tools.function("double"), number) for number in range(100))
-                return True
+                if tools.busy(pool):
+                    behind.extend(pool.submit(tools.function("double"), number) for number in range(100))
+                return bool(behind)
 
             await loop.cancelled(lambda: pool.acall(tools.function("spin"), 1), ready)
-            while not all(future.done() for future in behind):
-                await loop.sleep(0.001)
             assert [future.result() for future in behind] == list(range(0, 200, 2))
-            tools.eventually(lambda: not tools.alive([pid]), "its worker is gone")
-            tools.eventually(lambda: pool._core._scheduler.idle, "it is not run again")
+            tools.eventually(lambda: not tools.alive(pids), "its worker is gone")
+            tools.eventually(lambda: tools.idle(pool), "it is not run again")
 
     loop.run(test)
 
 
-def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Any, tools: Any, tmp_path: Path) -> None:
+def test_a_cancelled_call_that_has_not_begun_is_not_run(loop: Loop, tools: Tools, tmp_path: Path) -> None:
     trace = px.Plugin("const leave = path => make(path)", host={"make": os.mkdir}).function("leave")
+
+    def traces() -> list[Path]:
+        return list(tmp_path.iterdir())
 
     async def test() -> None:
         async with Pool(1, limits=px.Limits(time_s=1.0, clock="cpu", grace_s=60.0)) as pool:
-            running = pool.submit(tools.function("spin"), 1)
-            pid = tools.busy_worker(pool)
-            scheduler = pool._core._scheduler
 
             def jobs() -> int:
-                every = [*scheduler.in_flight(bool), *scheduler._queue]
-                return sum(job.future is not None and not job.future.done() for job in every)
+                stats = pool.stats()
+                return stats.waiting + stats.in_flight
 
-            others: list[Any] = []
-            for ahead in (0, 20):  # the worker has the job in its window; it has not
-                others += [pool.submit(tools.function("double"), number) for number in range(ahead)]
-                known = jobs()
-                await loop.cancelled(
-                    lambda: pool.acall(trace, str(tmp_path / "run")), lambda known=known: jobs() > known
-                )
-                while jobs() > known:
-                    await loop.sleep(0.001)
-            assert list(tools.running(pool)) == [pid] and not running.done()
-            while not all(future.done() for future in others):
-                await loop.sleep(0.001)
+            async def cancel_a_call() -> None:
+                before = jobs()
+                await loop.cancelled(lambda: pool.acall(trace, str(tmp_path / "run")), lambda: jobs() > before)
+
+            running = pool.submit(tools.function("spin"), 1)
+            pid = tools.busy_worker(pool)
+            await cancel_a_call()  # of a job that the worker has been sent
+            tools.eventually(lambda: jobs() == 1, "the job has been taken back")
+            others = [pool.submit(tools.function("double"), number) for number in range(20)]
+            await cancel_a_call()  # of one that waits: the worker is sent nothing until it has ended what it runs
+            assert tools.pids(pool) == [pid] and not running.done()
             assert [future.result() for future in others] == list(range(0, 40, 2))
-            assert isinstance(running.exception(), px.JobTimeout) and list(tools.running(pool)) == [pid]
-            assert not list(tmp_path.iterdir())
+            assert isinstance(running.exception(), px.JobTimeout) and tools.pids(pool) == [pid]
+            assert not traces()
             await pool.acall(trace, str(tmp_path / "run"))
-            assert list(tmp_path.iterdir())
+            assert traces()
 
     loop.run(test)
 
 
-def test_a_cancelled_map_stops_its_jobs(loop: Any, tools: Any) -> None:
+def test_a_cancelled_map_stops_its_jobs(loop: Loop, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(2, limits=ENDLESS) as pool:
 
@@ -323,30 +340,28 @@ def test_a_cancelled_map_stops_its_jobs(loop: Any, tools: Any) -> None:
                 async for _ in pool.amap(tools.function("spin"), itertools.repeat(1)):
                     raise AssertionError("it never ends")
 
-            await loop.cancelled(consume, lambda: sum(map(bool, tools.running(pool).values())) == 2)
+            await loop.cancelled(consume, lambda: len(tools.busy(pool)) == 2)
             assert [each async for each in pool.amap(tools.function("double"), range(100))] == list(range(0, 200, 2))
 
     loop.run(test)
 
 
-def test_leaving_the_block_by_cancellation_ends_the_pool_at_once(loop: Any, tools: Any) -> None:
+def test_leaving_the_block_by_cancellation_ends_the_pool_at_once(loop: Loop, tools: Tools) -> None:
     async def test() -> None:
-        pools = []
+        pools: list[Pool] = []
 
         async def work() -> None:
             async with Pool(1, limits=ENDLESS) as pool:
                 pools.append(pool)
                 await pool.acall(tools.function("spin"), 1)
 
-        await loop.cancelled(work, lambda: pools and any(tools.running(pools[0]).values()))
-        pids = list(tools.running(pools[0]))
-        while tools.alive(pids):
-            await loop.sleep(0.001)
+        await loop.cancelled(work, lambda: pools and tools.busy(pools[0]))
+        tools.eventually(lambda: not tools.descendants(), "no process is left")
 
     loop.run(test)
 
 
-def test_beside_a_map_that_another_thread_consumes(loop: Any, tools: Any) -> None:
+def test_calls_are_answered_beside_a_map_that_is_consumed_in_the_same_thread(loop: Loop, tools: Tools) -> None:
     async def test() -> None:
         async with Pool(2) as pool:
             results = pool.map(tools.function("double"), itertools.count())
@@ -354,11 +369,11 @@ def test_beside_a_map_that_another_thread_consumes(loop: Any, tools: Any) -> Non
                 assert next(results) == 2 * number
                 assert await pool.acall(tools.function("double"), number) == 2 * number
             assert [each async for each in pool.amap(tools.function("double"), range(500))] == list(range(0, 1000, 2))
-            results.close()  # type: ignore[attr-defined]
+            tools.close(results)
 
     loop.run(test)
 
 
-def test_without_a_loop_there_is_a_clear_error(tools: Any) -> None:
+def test_a_call_without_a_loop_is_an_error_that_says_so(tools: Tools) -> None:
     with Pool(1) as pool, pytest.raises(RuntimeError, match="running event loop"):
         pool.acall(tools.function("double"), 1).send(None)

@@ -1,25 +1,22 @@
-"""Workers, zygotes and rings that break: one job fails at most, and nothing else is lost."""
+"""Workers, zygotes and rings that break: at most one job fails, and nothing else is lost."""
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
 
 import pytest
 
 import parallel_exec as px
 from parallel_exec.pool import Pool
 from parallel_exec.pool._scheduling import processes, supervisor
-from parallel_exec.pool._transport.bell import ring_bell
+from tests.pool.conftest import Tools
 
 
-# Not SIGSEGV: sent from outside it reaches wasmtime's handler, which makes of it an abort or nothing, as the moment has
-# it.
+# Not SIGSEGV: sent from outside it reaches wasmtime's handler, which aborts or ignores it, depending on the moment.
 @pytest.mark.parametrize("deadly", [signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
-def test_a_worker_killed_in_a_job_fails_that_job_only(tools: Any, deadly: signal.Signals) -> None:
+def test_a_worker_killed_in_a_job_fails_that_job_only(tools: Tools, deadly: signal.Signals) -> None:
     with Pool(1) as pool:
         victim = pool.submit(tools.function("spin"), 1)
         others = [pool.submit(tools.function("double"), number) for number in range(20)]
@@ -29,10 +26,10 @@ def test_a_worker_killed_in_a_job_fails_that_job_only(tools: Any, deadly: signal
         assert isinstance(error, px.WorkerCrashed) and isinstance(error, BrokenProcessPool)
         assert (error.plugin, error.function) == ("tools.js", "spin") and deadly.name in str(error)
         assert [future.result() for future in others] == list(range(0, 40, 2))
-        assert pid not in tools.running(pool)
+        assert pid not in tools.pids(pool)
 
 
-def test_a_crash_in_a_map_names_the_document(tools: Any) -> None:
+def test_a_crash_in_a_map_names_the_document(tools: Tools) -> None:
     with Pool(2) as pool:
         results = pool.map(tools.function("spin"), [0, 0, 1, 0, 0])
         assert [next(results), next(results)] == ["quick", "quick"]
@@ -42,25 +39,24 @@ def test_a_crash_in_a_map_names_the_document(tools: Any) -> None:
         assert caught.value.document == 2
 
 
-def test_an_idle_worker_killed_loses_nothing(tools: Any) -> None:
+def test_an_idle_worker_killed_loses_nothing(tools: Tools) -> None:
     with Pool(2) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
-        tools.eventually(lambda: len(tools.running(pool)) == 2, "both workers run")
-        before = set(tools.running(pool))
+        pool.warm_up()
+        before = set(tools.pids(pool))
         for pid in before:
             os.kill(pid, signal.SIGKILL)
         assert list(pool.map(tools.function("double"), range(50))) == list(range(0, 100, 2))
-        tools.eventually(lambda: len(set(tools.running(pool)) - before) == 2, "both are replaced")
+        tools.eventually(lambda: len(set(tools.pids(pool)) - before) == 2, "both are replaced")
 
 
-def test_random_kills_under_load_fail_only_what_ran(tools: Any) -> None:
+def test_random_kills_under_load_fail_only_what_ran(tools: Tools) -> None:
     with Pool(2) as pool:
         futures = [pool.submit(tools.function("slow"), number) for number in range(400)]
         kills: list[int] = []
         for done in range(20, 300, 30):
             futures[done].exception()
-            busy = [pid for pid, job in tools.running(pool).items() if job]
-            for pid in busy[:1]:
+            for pid in tools.busy(pool)[:1]:
                 os.kill(pid, signal.SIGKILL)
                 kills.append(pid)
         errors = [future.exception() for future in futures]
@@ -71,46 +67,41 @@ def test_random_kills_under_load_fail_only_what_ran(tools: Any) -> None:
             assert error is not None or futures[number].result() == number
 
 
-def test_workers_that_die_one_after_another_end_the_pool(tools: Any) -> None:
-    with Pool(2) as pool:
-        futures = [pool.submit(tools.function("spin"), 1) for _ in range(100)]
-
-        def kill_and_look() -> bool:
-            for pid, job in tools.running(pool).items():
-                if job:
-                    try:
-                        os.kill(pid, signal.SIGKILL)
-                    except ProcessLookupError:
-                        continue
-            return all(future.done() for future in futures)
-
-        tools.eventually(kill_and_look, "the pool gives up")
-        assert all(isinstance(future.exception(), px.WorkerCrashed) for future in futures)
-        assert "gives up" in str(futures[-1].exception())
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_plugin_that_kills_every_worker_breaks_the_pool_in_the_end(tools: Tools, retries: int) -> None:
+    deadly = px.Plugin("function f() { kill(pid(), 9) }", host={"pid": os.getpid, "kill": os.kill}).function("f")
+    with Pool(2, retries=retries) as pool:
+        futures = [pool.submit(deadly, number) for number in range(100)]
+        errors = [future.exception() for future in futures]
+        assert all(isinstance(error, px.WorkerCrashed) for error in errors)
+        assert "die one after another" in str(errors[-1])
         with pytest.raises(BrokenProcessPool, match="gives up"):
             pool.submit(tools.function("double"), 1)
-    tools.eventually(lambda: not tools.descendants(), "no process is left")
+        with pytest.raises(BrokenProcessPool, match="gives up"):
+            pool.warm_up()
+        assert pool.stats().failures == {"WorkerCrashed": 100}
+    assert not tools.descendants()
 
 
-def test_a_zygote_that_is_killed_is_replaced(tools: Any) -> None:
+def test_a_zygote_that_is_killed_is_replaced(tools: Tools) -> None:
     with Pool(2) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
         victim = pool.submit(tools.function("spin"), 1)
         workers = [tools.busy_worker(pool)]
-        zygote = tools.zygote()
+        zygote = tools.zygote(pool)
         zygote.kill()
         assert isinstance(victim.exception(), px.WorkerCrashed)
         assert list(pool.map(tools.function("double"), range(20))) == list(range(0, 40, 2))
         tools.eventually(lambda: not tools.alive(workers), "its workers are gone")
 
 
-def test_a_zygote_that_is_stopped_is_replaced(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zygote_that_is_stopped_is_replaced(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "ZYGOTE_S", 0.5)
     with Pool(1, limits=px.Limits(time_s=0.2, grace_s=0.1)) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
         victim = pool.submit(tools.function("spin"), 1)
         worker = tools.busy_worker(pool)
-        zygote = tools.zygote()
+        zygote = tools.zygote(pool)
         zygote.suspend()
         os.kill(worker, signal.SIGSTOP)  # only the zygote could end it, and start another one
         assert isinstance(victim.exception(), px.JobTimeout)
@@ -119,58 +110,34 @@ def test_a_zygote_that_is_stopped_is_replaced(tools: Any, monkeypatch: pytest.Mo
         tools.eventually(lambda: not tools.alive([worker, zygote.pid]), "both are gone")
 
 
-def test_a_pool_whose_zygote_is_stopped_can_be_closed(tools: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_whose_zygote_is_stopped_can_be_closed(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "STOP_S", 0.2)
     with Pool(2) as pool:
         pool.warm_up()
-        zygote = tools.zygote()
-        pids = [*tools.running(pool), zygote.pid]
+        zygote = tools.zygote(pool)
+        pids = [*tools.pids(pool), zygote.pid]
         zygote.suspend()
     tools.eventually(lambda: not tools.alive(pids), "no process is left")
 
 
 def test_a_request_ring_that_is_corrupted_costs_the_worker_not_the_jobs(
-    tools: Any, capfd: pytest.CaptureFixture[str]
+    tools: Tools, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with Pool(1) as pool:
         assert pool.submit(tools.function("double"), 1).result() == 2
-        (worker,) = pool._core._workers.values()
-        worker.block.requests._words[0] += 64
-        worker.wake()
-        tools.eventually(lambda: worker.pid not in tools.running(pool), "the worker has ended")
+        pids = tools.pids(pool)
+        tools.corrupt(pool, "requests")
+        tools.eventually(lambda: not tools.alive(pids), "the worker has ended")
         assert pool.submit(tools.function("double"), 2).result() == 4
     assert "no frame at" in capfd.readouterr().err
 
 
-def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: Any) -> None:
+def test_a_result_ring_that_is_corrupted_costs_the_worker_not_the_pool(tools: Tools) -> None:
     with Pool(1) as pool:
-        assert pool.submit(tools.function("double"), 1).result() == 2
-        (worker,) = pool._core._workers.values()
-        worker.block.results._words[0] += 64
-        ring_bell(pool._core._supervisor._ringing)
-        tools.eventually(lambda: worker.pid not in tools.running(pool), "the worker has ended")
+        done = pool.submit(tools.function("double"), 1)
+        assert done.result() == 2
+        pids = tools.pids(pool)
+        tools.corrupt(pool, "results")
+        pool.stop(done)  # wakes the collector, which then reads the rings
+        tools.eventually(lambda: not tools.alive(pids), "the worker has ended")
         assert pool.submit(tools.function("double"), 2).result() == 4
-
-
-def test_a_pool_that_is_interrupted_often_goes_on_without_the_jobs_of_maps_that_were_left(tools: Any) -> None:
-    endless = px.Plugin("function f() { for (;;); }").function("f")
-    double = tools.function("double")
-    with Pool(4, limits=px.Limits(time_s=60)) as pool:
-        collecting, me = pool._core.collecting, threading.get_ident()
-
-        def interrupt() -> None:
-            tools.eventually(
-                lambda: collecting._collects == me and all(tools.running(pool).values()), "all run, and it waits"
-            )
-            os.kill(os.getpid(), signal.SIGINT)
-
-        for _ in range(3):  # twelve deaths in a row
-            pool.warm_up(double, timeout=30)
-            results = pool.map(endless, range(4))
-            ctrl_c = threading.Thread(target=interrupt)
-            with pytest.raises(KeyboardInterrupt):
-                ctrl_c.start()
-                next(results)
-            ctrl_c.join()
-        assert pool.submit(double, 4).result() == 8
-        tools.eventually(lambda: pool._core._scheduler.idle, "nobody's job is run")

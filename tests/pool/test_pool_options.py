@@ -1,8 +1,9 @@
-"""What a pool can be told: domains apart, workers renewed, crashed jobs again; and host functions in workers."""
+"""The pool's options: domains kept apart, workers renewed, crashed jobs retried."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import parallel_exec as px
 from parallel_exec.pool import Pool
 
 WHERE = "function where() { return pid() }"
-HOST = {"pid": os.getpid, "kill": os.kill, "mkdir": os.mkdir}
+HOST: dict[str, Callable[..., Any]] = {"pid": os.getpid, "kill": os.kill, "mkdir": os.mkdir}
 
 
 def where(domain: str | None) -> px.PluginFunction:
@@ -20,7 +21,7 @@ def where(domain: str | None) -> px.PluginFunction:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_domains_never_share_a_process_if_they_are_kept_apart(workers: int) -> None:
+def test_isolated_domains_never_share_a_process(workers: int) -> None:
     functions = [where(domain) for domain in ("a", "b", "c", None)]
     with Pool(workers, isolation="process") as pool:
         futures = [[pool.submit(function, 0) for function in functions] for _ in range(10)]
@@ -33,7 +34,7 @@ def test_domains_never_share_a_process_if_they_are_kept_apart(workers: int) -> N
         assert set(pool.map(functions[1], range(20))).isdisjoint(pids[0] | pids[2] | pids[3])
 
 
-def test_domains_share_processes_otherwise() -> None:
+def test_domains_share_processes_by_default() -> None:
     with Pool(1) as pool:
         assert len({pool.submit(where(domain), 0).result() for domain in ("a", "b", None)}) == 1
 
@@ -67,15 +68,6 @@ def test_retries_end_and_a_plugins_failure_is_not_retried(tmp_path: Path) -> Non
             pool.submit(plugin.function("fail"), str(tmp_path / "mark")).result()
 
 
-def test_host_functions_that_workers_cannot_import_are_refused() -> None:
-    plugin = px.Plugin("function f(x) { return twice(x) }", host={"twice": lambda x: 2 * x})
-    with Pool(1) as pool:
-        with pytest.raises(px.PluginError, match=r"'twice' .* cannot be sent to another process"):
-            pool.submit(plugin.function("f"), 1).result()
-        assert pool.submit(where(None), 0).result() != os.getpid()
-    assert plugin.function("f")(2) == 4
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -85,6 +77,6 @@ def test_host_functions_that_workers_cannot_import_are_refused() -> None:
         ({"retries": True}, "retries must be"),
     ],
 )
-def test_options_out_of_their_range(options: dict[str, Any], message: str) -> None:
+def test_options_out_of_their_range_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Pool(1, **options)

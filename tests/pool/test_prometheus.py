@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 import pytest
 
 from parallel_exec.pool import Pool
+from tests.pool.conftest import Tools
 
 client = pytest.importorskip("prometheus_client", reason="pip install 'parallel_exec[prometheus]'")
 
 
-def test_a_scrape_tells_what_stats_tell(tools: Any) -> None:
+def test_a_scrape_says_what_stats_say(tools: Tools) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     from parallel_exec.pool.prometheus import PoolCollector
@@ -21,14 +21,13 @@ def test_a_scrape_tells_what_stats_tell(tools: Any) -> None:
     pool = Pool(1)
     registry.register(PoolCollector(pool, name="mine"))
     with pool:
+        pool.warm_up()
         assert list(pool.map(tools.function("double"), range(50))) == list(range(0, 100, 2))
         pool.submit(tools.function("fail"), 1).exception()
         stats = pool.stats()
-        text = client.generate_latest(registry).decode()
-    samples = {
-        (sample.name, *sorted(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
+        families = list(text_string_to_metric_families(client.generate_latest(registry).decode()))
+    samples: dict[tuple[str | tuple[str, str], ...], float] = {
+        (sample.name, *sorted(sample.labels.items())): sample.value for family in families for sample in family.samples
     }
     mine = ("pool", "mine")
     assert samples["parallel_exec_jobs_total", mine] == stats.jobs == 51
@@ -37,10 +36,13 @@ def test_a_scrape_tells_what_stats_tell(tools: Any) -> None:
     assert samples["parallel_exec_workers", mine] == 1
     assert samples["parallel_exec_events_total", ("event", "worker started"), mine] == 1
     assert samples["parallel_exec_run_seconds_sum", mine] == pytest.approx(stats.run.total)
-    buckets = [
-        (dict(key[1:])["le"], value) for key, value in samples.items() if key[0] == "parallel_exec_run_seconds_bucket"
-    ]
-    counts = [value for le, value in sorted(buckets, key=lambda each: float(each[0]))]
+    buckets = {
+        float(sample.labels["le"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "parallel_exec_run_seconds_bucket"
+    }
+    counts = [buckets[bound] for bound in sorted(buckets)]
     assert counts == sorted(counts) and counts[-1] == 51 == samples["parallel_exec_run_seconds_count", mine]
     assert sum(low < 51 for low in counts) >= 1
     del pool

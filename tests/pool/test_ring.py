@@ -1,4 +1,4 @@
-"""The ring: what is written is read, in order, unless it is corrupted, and then that is noticed."""
+"""A ring gives what was written to it, in order, and notices when its memory has been corrupted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_frames_come_out_as_they_went_in_whatever_their_sizes(
             if took:
                 written.append((kind, meta, payload))
             elif not written:
-                # Only what is too large for any ring is refused by an empty one.
+                # An empty ring refuses only what no ring can hold.
                 assert len(meta) + len(payload) + reserve > producer.largest - 64
     while (frame := consumer.read()) is not None:
         assert (frame.kind, frame.meta, bytes(frame.payload)) == written.popleft()
@@ -96,7 +96,7 @@ def test_the_reserve_keeps_room_for_small_frames() -> None:
 def test_a_changed_byte_of_counters_or_descriptor_is_noticed(seed: int, flip: int, data: st.DataObject) -> None:
     producer, consumer, region = two_sides()
     numbers = random.Random(seed)
-    for _ in range(numbers.randrange(40)):  # somewhere in some lap
+    for _ in range(numbers.randrange(40)):  # begin at any position of any lap
         assert producer.write(1, bytes(numbers.randrange(30)), (bytes(numbers.randrange(200)),))
         frame = consumer.read()
         assert frame is not None
@@ -110,15 +110,15 @@ def test_a_changed_byte_of_counters_or_descriptor_is_noticed(seed: int, flip: in
     frames = []
     with pytest.raises(RingCorrupted):
         while (frame := consumer.read()) is not None:
-            # Behind a tail that is too large the frame itself is right; what follows it is not.
+            # If the tail is too large, this frame is intact and what follows it is not.
             frames.append((frame.kind, frame.meta, bytes(frame.payload)))
             consumer.release(frame)
-        # Counters that happen to be equal say "empty": nothing is followed.
+        # If the counters happen to be equal the ring seems empty, and nothing is read.
         raise RingCorrupted("empty")
     assert frames in ([], [(5, meta, b"payload")])
 
 
-def test_what_an_earlier_lap_left_is_no_frame() -> None:
+def test_what_an_earlier_lap_left_is_not_taken_for_a_frame() -> None:
     producer, consumer, region = two_sides()
     for _ in range(CAPACITY // 64):
         assert producer.write(1, b"", (b"x",))

@@ -1,6 +1,6 @@
-"""Two processes on a pair of rings, sleeping, waking, wrapping: of many messages none is lost or torn, though nothing
-wakes a sleeper but the bell (README: lost wake-up), and though one of them is killed again and again at any moment
-(README: who was it).
+"""Two processes on a pair of rings sleep, wake and wrap around, and no message is lost or torn: although only the bell
+wakes a sleeper (README: lost wake-up), and although one process is killed again and again at any moment (README: who
+was it).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from parallel_exec.pool._transport.bell import new_bell, ring_bell, silence_bell
 from parallel_exec.pool._transport.block import BLOCK_BYTES, Block
 from parallel_exec.pool._transport.channel import new_memory
 
-# It answers before it releases: killed in between, it answers the same message again in its next life.
+# It answers before it releases: if it is killed in between, its successor answers the same message again.
 ECHO = """
 import os, select, sys, zlib
 sys.path[:] = sys.argv[4:]
@@ -48,7 +48,7 @@ NOISE = random.Random(1).randbytes(1 << 17)
 
 
 class Pair:
-    """This side of the rings, and the process at the other one."""
+    """This side of the rings, and the process at the other side."""
 
     def __init__(self) -> None:
         memory = new_memory(BLOCK_BYTES)
@@ -71,9 +71,9 @@ class Pair:
         return True
 
     def receive(self, sizes: list[int]) -> int:
-        """Wait for an answer, check that it is whole, and return the number of the message that it is to."""
+        """Wait for an answer, check that it is whole, and return the number of the message that it answers."""
         results = self.block.results
-        while (frame := results.read()) is None:  # raises if there is anything in it that was not written whole
+        while (frame := results.read()) is None:  # raises if a frame was not written whole
             if results.doze():
                 assert select.select([self._result_bell], [], [], 60)[0], "a wake-up or an answer was lost"
                 silence_bell(self._result_bell)
@@ -88,7 +88,7 @@ class Pair:
         """Tell the process to end, and return its exit code."""
         assert self.block.requests.write(2, b"")
         ring_bell(self._request_bell)
-        return self.echo.wait(60)
+        return self.echo.wait()
 
     def kill(self) -> None:
         self.echo.kill()
@@ -140,7 +140,7 @@ def test_kills_at_any_moment_tear_no_frame_and_lose_none(pair: Pair) -> None:
         received = number + 1
         until_kill -= 1
         if until_kill <= 0 and kills < 25:
-            for _ in range(numbers.randrange(200)):  # a moment later, somewhere in its work
+            for _ in range(numbers.randrange(200)):  # so that it is killed anywhere in its work
                 os.sched_yield()
             pair.kill()
             kills += 1

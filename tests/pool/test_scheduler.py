@@ -1,9 +1,10 @@
-"""The scheduler: every job is in one place, also when workers die and jobs are taken back."""
+"""The scheduler: every job is in exactly one place, even when workers die and jobs are taken back."""
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 import parallel_exec as px
 from parallel_exec.pool._scheduling.process_target import BATCH_NS, QUIET_NS, ProcessTarget
@@ -70,7 +71,7 @@ def test_windows_are_bounded_in_batches_and_bytes_and_one_job_of_any_size_fits()
     assert len(assigned(scheduler)) == WINDOW_BATCHES
     scheduler = with_workers(1)
     scheduler.add([Task(number, WINDOW_BYTES // 5) for number in range(1, 7)])
-    assert len(assigned(scheduler)) == 4  # in what a ring holds, of which it may have to skip as much as one
+    assert len(assigned(scheduler)) == 4  # as many as fit, since a ring may have to skip as much as one of them
     scheduler = with_workers(1)
     scheduler.add([Task(number, PAIR_BYTES * 3) for number in (1, 2)])
     assert assigned(scheduler) == [(1, [1])]
@@ -97,7 +98,7 @@ def test_few_jobs_are_shared_among_the_workers() -> None:
     assert [len(ids) for _, ids in assigned(scheduler)] == [4, 2, 1, 1]
 
 
-def test_slow_jobs_are_announced_and_quick_ones_need_not_be() -> None:
+def test_results_of_slow_jobs_are_announced_and_those_of_quick_ones_need_not_be() -> None:
     for cost, quiet in ((QUIET_NS * 2, [False] * 4), (BATCH_NS, [True] * 4)):
         scheduler = with_workers(1)
         scheduler.add([Task(number, target=new_target(cost)) for number in range(1, 5)])
@@ -144,7 +145,7 @@ def test_a_worker_runs_one_domain_only_and_is_replaced_for_another() -> None:
     assert assigned(scheduler) == [(3, [4])] and scheduler.spent() is None
 
 
-def test_a_worker_that_had_its_number_of_jobs_is_replaced() -> None:
+def test_a_worker_that_has_had_its_number_of_jobs_is_replaced() -> None:
     scheduler: Scheduler[Task] = Scheduler(2)
     scheduler.add_worker(1)
     scheduler.add([Task(number) for number in range(1, 4)])
@@ -189,66 +190,82 @@ def test_crashes_in_a_row_are_crashes_too_often_unless_a_job_finishes_or_time_pa
     assert not scheduler.crashes_too_often(1)
 
 
-ACTIONS = ["add", "tiny", "assign", "finish", "die", "cancel", "take back"]
+class Steps(RuleBasedStateMachine):
+    """A scheduler, and what has become of every job given to it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.scheduler = with_workers(2)
+        self.workers = [1, 2]
+        self.tasks: dict[int, Task] = {}
+        self.ended: set[int] = set()
+        self.windows: dict[int, dict[int, int]] = {1: {}, 2: {}}  # by worker: sequence and id of each job in flight
+        self.tiny = new_target(BATCH_NS // 3)
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 9))))
-def test_no_job_is_lost_or_in_two_places(steps: list[tuple[str, int]]) -> None:
-    scheduler = with_workers(2)
-    workers = [1, 2]
-    tasks: dict[int, Task] = {}
-    ended: set[int] = set()
-    windows: dict[int, dict[int, int]] = {1: {}, 2: {}}  # by worker: sequence and id of each job in flight
-    tiny = new_target(BATCH_NS // 3)
+    @rule(eighths=st.integers(0, 9))
+    def add(self, eighths: int) -> None:
+        self._add([Task(len(self.tasks) + 1, eighths * WINDOW_BYTES // 8)])
 
-    def take() -> None:
-        for batch in scheduler.assign():
-            windows[batch.worker].update(enumerate((job.id for job in batch.jobs), batch.sequence))
+    @rule(count=st.integers(0, 9))
+    def add_tiny_ones(self, count: int) -> None:
+        self._add([Task(len(self.tasks) + more, target=self.tiny) for more in range(1, count + 1)])
 
-    def step(action: str, number: int) -> None:
-        worker = workers[number % 2]
-        if action == "add":
-            task = tasks[len(tasks) + 1] = Task(len(tasks) + 1, number * WINDOW_BYTES // 8)
-            scheduler.add([task])
-        elif action == "tiny":
-            several = [Task(len(tasks) + more, target=tiny) for more in range(1, number + 1)]
-            tasks.update((task.id, task) for task in several)
-            scheduler.add(several)
-        elif action == "assign":
-            take()
-        elif action == "finish":
-            if windows[worker]:
-                first = min(windows[worker])
-                count = (
-                    1 + number // 4 if all(first + more in windows[worker] for more in range(1 + number // 4)) else 1
-                )
-                jobs = [windows[worker].pop(first + more) for more in range(count)]
-                assert [task and task.id for task in scheduler.finished(worker, first, count)] == jobs
-                ended.update(jobs)
-        elif action == "die":
-            jobs_there = windows.pop(worker)
-            running = min(jobs_there, default=0)
-            failed = scheduler.lost(worker, running)
-            assert (failed.id if failed else 0) == jobs_there.get(running, 0)
-            ended.update(list(jobs_there.values())[:1])
-            workers[number % 2] = max(workers) + 1
-            windows[workers[number % 2]] = {}
-            scheduler.add_worker(workers[number % 2])
-        elif action == "take back":
-            running = min(windows[worker], default=0) - number % 2
-            scheduler.take_back(worker, running)
-            windows[worker] = {key: value for key, value in windows[worker].items() if key <= running}
-        elif tasks:
-            task = tasks[number % len(tasks) + 1]
+    def _add(self, tasks: list[Task]) -> None:
+        self.tasks.update((task.id, task) for task in tasks)
+        self.scheduler.add(tasks)
+
+    @rule()
+    def assign(self) -> None:
+        for batch in self.scheduler.assign():
+            self.windows[batch.worker].update(enumerate((job.id for job in batch.jobs), batch.sequence))
+
+    @rule(which=st.integers(0, 1), count=st.integers(1, 3))
+    def finish(self, which: int, count: int) -> None:
+        worker = self.workers[which]
+        window = self.windows[worker]
+        if window:
+            first = min(window)
+            if any(first + more not in window for more in range(count)):
+                count = 1
+            jobs = [window.pop(first + more) for more in range(count)]
+            assert [task and task.id for task in self.scheduler.finished(worker, first, count)] == jobs
+            self.ended.update(jobs)
+
+    @rule(which=st.integers(0, 1))
+    def die(self, which: int) -> None:
+        worker = self.workers[which]
+        window = self.windows.pop(worker)
+        running = min(window, default=0)
+        failed = self.scheduler.lost(worker, running)
+        assert (failed.id if failed else 0) == window.get(running, 0)
+        self.ended.update(list(window.values())[:1])
+        self.workers[which] = max(self.workers) + 1
+        self.windows[self.workers[which]] = {}
+        self.scheduler.add_worker(self.workers[which])
+
+    @rule(which=st.integers(0, 1), begun=st.booleans())
+    def take_back(self, which: int, *, begun: bool) -> None:
+        worker = self.workers[which]
+        running = min(self.windows[worker], default=0) - (not begun)
+        self.scheduler.take_back(worker, running)
+        self.windows[worker] = {key: value for key, value in self.windows[worker].items() if key <= running}
+
+    @rule(number=st.integers(0, 9))
+    def cancel(self, number: int) -> None:
+        if self.tasks:
+            task = self.tasks[number % len(self.tasks) + 1]
             if not task.claimed:
                 task.cancelled = True
-                ended.add(task.id)
+                self.ended.add(task.id)
 
-    for action, number in steps:
-        step(action, number)
-    flight = [job for jobs in windows.values() for job in jobs.values()]
-    drained = [task.id for task in scheduler.drain()]
-    assert sorted(set(drained) | ended) == sorted(tasks)
-    assert len(drained) == len(set(drained))
-    assert set(drained[: len(flight)]) == set(flight)
+    def teardown(self) -> None:
+        """Every job has ended or is in one place; those in flight are drained first."""
+        in_flight = {job for window in self.windows.values() for job in window.values()}
+        drained = [task.id for task in self.scheduler.drain()]
+        assert sorted(set(drained) | self.ended) == sorted(self.tasks)
+        assert len(drained) == len(set(drained))
+        assert set(drained[: len(in_flight)]) == in_flight
+
+
+def test_no_job_is_lost_or_in_two_places() -> None:
+    run_state_machine_as_test(Steps, settings=settings(max_examples=100, stateful_step_count=30))
