@@ -11,6 +11,7 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ def make_sdist(files: dict[str, str], links: dict[str, str] | None = None) -> by
     return stream.getvalue()
 
 
-def pin(archive: bytes) -> build_guest.Source:
+def pin(archive: bytes) -> Any:
     digest = hashlib.sha256(archive).hexdigest()
     return build_guest.Source("pinned-source", "1.0", "pinned_source-1.0.tar.gz", digest, "csrc")
 
