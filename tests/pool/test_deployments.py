@@ -242,7 +242,7 @@ def test_the_sandboxes_that_a_worker_keeps_are_bounded_in_bytes(tools: Tools) ->
         assert tools.private_bytes(pid) - before < sandboxes.KEPT_SANDBOX_BYTES + (24 << 20)
 
 
-def test_the_memory_of_many_functions_is_given_back(tools: Tools) -> None:
+def test_the_memory_of_many_functions_is_given_back() -> None:
     with Pool(2) as pool:
         base = opened()
         rounds = publisher.KEPT_IMAGE_BYTES // (2 << 20) + 15

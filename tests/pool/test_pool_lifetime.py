@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import threading
 from pathlib import Path
 
@@ -23,6 +24,11 @@ spin = plugin.function("spin")
 def workers():
     return [process.pid for process in psutil.Process().children(recursive=True)]
 """
+
+
+def program(code: str, *, before: str = "", stdin: bool = False) -> subprocess.Popen[str]:
+    """Start a Python program that has what HEAD defines."""
+    return Tools.python(f"{before}{HEAD}{code}", stdin=stdin)
 
 
 def test_shutdown_finishes_what_is_pending_and_refuses_more(tools: Tools) -> None:
@@ -82,9 +88,8 @@ def test_leaving_the_with_block_by_ctrl_c_waits_for_nothing(tools: Tools) -> Non
 
 
 def test_ctrl_c_in_a_map_gives_one_traceback_and_leaves_nothing(tools: Tools) -> None:
-    child = tools.python(
-        HEAD
-        + """
+    child = program(
+        """
 with Pool(2, limits=px.Limits(time_s=None)) as pool:
     results = pool.map(spin, [0, 1, 1, 1])
     next(results)
@@ -102,9 +107,8 @@ with Pool(2, limits=px.Limits(time_s=None)) as pool:
 
 
 def test_ctrl_c_without_a_with_block_ends_too(tools: Tools) -> None:
-    child = tools.python(
-        HEAD
-        + """
+    child = program(
+        """
 pool = Pool(1, limits=px.Limits(time_s=None))
 pool.submit(spin, 0).result()
 futures = [pool.submit(spin, 1) for _ in range(10)]
@@ -120,9 +124,8 @@ futures[0].result()
 
 
 def test_workers_end_when_their_parent_is_killed(tools: Tools) -> None:
-    child = tools.python(
-        HEAD
-        + """
+    child = program(
+        """
 pool = Pool(3, limits=px.Limits(time_s=None))
 pool.submit(spin, 0).result()
 busy = [pool.submit(spin, 1) for _ in range(2)]
@@ -140,9 +143,8 @@ signal.pause()
 
 
 def test_pending_work_is_finished_at_the_interpreters_exit(tools: Tools) -> None:
-    child = tools.python(
-        HEAD
-        + """
+    child = program(
+        """
 pool = Pool(2)
 for number in range(50):
     pool.submit(spin, 0).add_done_callback(lambda future: print(future.result(), flush=True))
@@ -157,10 +159,9 @@ print(*workers(), flush=True)
     assert pids and not tools.alive(pids)
 
 
-def test_a_map_that_is_not_read_to_its_end_does_not_keep_the_interpreter(tools: Tools) -> None:
-    child = tools.python(
-        HEAD
-        + """
+def test_a_map_that_is_not_read_to_its_end_does_not_keep_the_interpreter() -> None:
+    child = program(
+        """
 import itertools
 results = Pool(2).map(spin, itertools.repeat(0))
 print(next(results))
@@ -170,25 +171,23 @@ print(next(results))
     assert child.returncode == 0
 
 
-def test_a_program_on_standard_input_needs_no_main_guard(tools: Tools) -> None:
-    child = tools.python(HEAD + "with Pool(2) as pool: print(list(pool.map(spin, [0, 0])))", stdin=True)
+def test_a_program_on_standard_input_needs_no_main_guard() -> None:
+    child = program("with Pool(2) as pool: print(list(pool.map(spin, [0, 0])))", stdin=True)
     assert child.communicate() == ("['quick', 'quick']\n", "")
 
 
-def test_modules_in_the_working_directory_do_not_replace_the_standard_librarys(tools: Tools, tmp_path: Path) -> None:
+def test_modules_in_the_working_directory_do_not_replace_the_standard_librarys(tmp_path: Path) -> None:
     (tmp_path / "struct.py").write_text("raise SystemExit('the wrong struct')")
-    child = tools.python(
-        f"import os, sys; sys.path = [p for p in sys.path if p]; os.chdir({str(tmp_path)!r})\n"
-        + HEAD
-        + "with Pool(1) as pool: print(pool.submit(spin, 0).result())"
+    child = program(
+        "with Pool(1) as pool: print(pool.submit(spin, 0).result())",
+        before=f"import os, sys; sys.path = [p for p in sys.path if p]; os.chdir({str(tmp_path)!r})",
     )
     assert child.communicate() == ("quick\n", "")
 
 
-def test_what_plugins_and_workers_write_is_not_on_stdout(tools: Tools) -> None:
-    child = tools.python(
-        HEAD
-        + """
+def test_what_plugins_and_workers_write_is_not_on_stdout() -> None:
+    child = program(
+        """
 talk = px.Plugin("function f(x) { console.log('hello'); return x }").function("f")
 with Pool(1) as pool: print(pool.submit(talk, 1).result())
 """
@@ -197,9 +196,8 @@ with Pool(1) as pool: print(pool.submit(talk, 1).result())
 
 
 def test_a_fork_of_the_program_neither_uses_nor_harms_the_pool(tools: Tools) -> None:
-    child = tools.python(
-        HEAD
-        + """
+    child = program(
+        """
 from concurrent.futures import ProcessPoolExecutor
 import multiprocessing
 def seen():
@@ -245,10 +243,9 @@ def test_many_threads_share_a_pool(pool: Pool, tools: Tools) -> None:
     assert sums == [sum(range(0, 400, 2))] * 6
 
 
-def test_a_pool_works_without_a_compiled_engine_in_the_cache(tools: Tools, tmp_path: Path) -> None:
-    child = tools.python(
-        f"import os; os.environ['XDG_CACHE_HOME'] = {str(tmp_path)!r}\n"
-        + HEAD
-        + "with Pool(2) as pool: print(list(pool.map(spin, [0] * 4)))"
+def test_a_pool_works_without_a_compiled_engine_in_the_cache(tmp_path: Path) -> None:
+    child = program(
+        "with Pool(2) as pool: print(list(pool.map(spin, [0] * 4)))",
+        before=f"import os; os.environ['XDG_CACHE_HOME'] = {str(tmp_path)!r}",
     )
     assert child.communicate() == ("['quick', 'quick', 'quick', 'quick']\n", "")
