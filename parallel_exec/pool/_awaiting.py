@@ -67,6 +67,7 @@ async def amap(
     stop_feeding = loop.spawn(run.feed) if run.is_fed else None
     core.collecting.need(run)
     try:
+        run.draw()
         while await run.result_is_there():
             job = run.next_job()
             value = job.result() if errors == "raise" else job.outcome()
@@ -170,6 +171,10 @@ class AsyncMap(Map):
         if self._in_flight <= self._low:
             self._fill()
         return job
+
+    def draw(self) -> None:
+        """Draw the first documents."""
+        self._fill()
 
     def drop(self) -> None:
         """Cancel the jobs that have not begun."""

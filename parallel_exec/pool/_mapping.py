@@ -6,12 +6,12 @@ import math
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from parallel_exec._codec.arrays import JSON
 from parallel_exec._codec.documents import prepare
-from parallel_exec._signals import Gate
+from parallel_exec._signals import Gate, held
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._backend import Backend
@@ -105,7 +105,6 @@ class Map:
         self._sleeping = False
         self._gate = Gate()
         self._leaver: weakref.finalize[[], Iterator[Any]] | None = None
-        self._fill()
 
     @property
     def ready(self) -> bool:
@@ -133,23 +132,22 @@ class Map:
         Args:
             deadline: time of `time.monotonic` at which each result has to be there.
         """
-        collecting = self._core.collecting
         try:
-            collecting.join(self)
+            self._core.collecting.join(self)
             while self._in_flight:
                 while not self.ready:
                     left = math.inf if deadline is None else deadline - time.monotonic()
                     if left <= 0:
                         raise TimeoutError(f"a result was not there in time (documents drawn: {self._next})")
                     drawing = not self._exhausted and self._wants(self._in_flight)
-                    collecting.wait(self, 0.0 if drawing else left)
+                    self._or_stop(self._core.collecting.wait, self, 0.0 if drawing else left)
                     if not self.ready:
                         if not drawing and self._core.hungry():
                             self._grow()
-                        self._fill()
+                        self._or_stop(self._fill)
                 job = self._next_ended()
                 if self._in_flight <= self._low:
-                    self._fill()
+                    self._or_stop(self._fill)
                 if self._versions:
                     yield Versioned(job.target.version, job.result() if self._errors == "raise" else job.outcome())
                 elif self._errors == "raise":
@@ -159,21 +157,38 @@ class Map:
                 del job
             if self._failure is not None:
                 raise self._failure
-        except (Exception, GeneratorExit):
-            raise
-        except BaseException:
-            # Ctrl-C, or the program's end: what runs is not to hold up those who come next.
-            self._core.cancel(self)
-            raise
         finally:
             self.leave()
 
-    def results_leaving(self, deadline: float | None) -> Iterator[Any]:
-        """As `results`, for a consumer that may drop them before the first one: a generator runs nothing then."""
-        results = self.results(deadline)
-        self._leaver = weakref.finalize(results, self.leave)
-        self._leaver.atexit = False
+    def start(self, deadline: float | None) -> Iterator[Any]:
+        """Draw the first documents, and return the results, which the consumer may drop before the first one.
+
+        Args:
+            deadline: as of `results`.
+        """
+        try:
+            results = self.results(deadline)
+            self._leaver = weakref.finalize(
+                results, self._stop
+            )  # a generator that has not begun runs nothing at its end
+            self._leaver.atexit = False
+            self._fill()
+        except BaseException:
+            self._stop()
+            raise
         return results
+
+    def _or_stop(self, step: Callable[..., object], *arguments: object) -> None:
+        """Do a step; if a signal's handler ends it, as Ctrl-C does, what runs is not to hold up those who come next."""
+        try:
+            step(*arguments)
+        except BaseException:
+            self._core.cancel(self)
+            raise
+
+    def _stop(self) -> None:
+        self._core.cancel(self)
+        self.leave()
 
     def leave(self) -> None:
         """Cancel what is still in flight; nobody reads the results any more. Ctrl-C in the middle leaves jobs that run
@@ -233,18 +248,19 @@ class Map:
         # Known before they are handed over, so that whatever happens they can be cancelled.
         known = len(self._jobs)
         (self._jobs.extend if self._ordered else self._loose.update)(drawn)
-        try:
-            failed = {id(job) for job, _ in bad}
-            self._core.add([job for job in drawn if id(job) not in failed] if bad else drawn)
-        except Exception as error:
-            while len(self._jobs) > known:
-                self._jobs.pop()
-            self._loose.difference_update(drawn)
-            self._fail(error)
-            return
-        self._in_flight += len(drawn)
-        for job, reason in bad:
-            job.fail(reason)
+        with held():  # so that what `add` raises is its own
+            try:
+                failed = {id(job) for job, _ in bad}
+                self._core.add([job for job in drawn if id(job) not in failed] if bad else drawn)
+            except Exception as error:
+                while len(self._jobs) > known:
+                    self._jobs.pop()
+                self._loose.difference_update(drawn)
+                self._fail(error)
+                return
+            self._in_flight += len(drawn)
+            for job, reason in bad:
+                job.fail(reason)
 
     def _job(self, target: Target, document: Any, bad: list[tuple[Job[Any], PexecError]]) -> Job[Any]:
         fn = self._fn

@@ -147,7 +147,11 @@ class Pool(Executor):
         except PexecError as error:
             future.set_exception(error.at(plugin=fn.plugin.name, function=fn.name))
         else:
-            self._core.add([Job(target, frozen(content), kind, fn.output, future=future)])
+            try:
+                self._core.add([Job(target, frozen(content), kind, fn.output, future=future)])
+            except BaseException:  # of a signal's handler: nobody is given the future
+                self.stop(future)
+                raise
         return future
 
     def stop(self, future: JobFuture) -> None:
@@ -223,7 +227,7 @@ class Pool(Executor):
             errors=errors,
             versions=versions,
         )
-        return run.results_leaving(deadline)
+        return run.start(deadline)
 
     def feed(
         self,
