@@ -24,7 +24,7 @@ try:
     _signals: Any = importlib.import_module("_signal")  # `signal` makes enums of what it gives and takes: 11 us a call
 except ImportError:
     _signals = signal
-# Those that programs have handlers for which raise; Ctrl-C's is there in every program.
+# Signals whose handlers often raise. Python itself installs one for Ctrl-C.
 _NUMBERS = tuple(
     int(getattr(signal, name))
     for name in ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1")
@@ -38,13 +38,14 @@ T = TypeVar("T")
 class _MainThread:
     """What is held back, and how many steps deep the main thread is.
 
-    Where a handler raises in here, which two signals within microseconds can bring about, `_note` may stay installed:
-    outside of steps it calls the handler that it stands for, and the next step's end takes it away.
+    Where a handler raises in here, which takes two signals within microseconds, `_note` may stay installed: outside of
+    steps it calls the handler that it stands for, and the next step's end takes it away.
     """
 
     def __init__(self) -> None:
         self.ident = threading.main_thread().ident
         self.depth = 0
+        self.suspended = False  # in the middle of a step the user's code runs (`interruptibly`)
         self.handlers: dict[int, Handler] = {}
         self.pending: list[tuple[Handler, int, FrameType | None]] = []
         self.wakes: list[Callable[[], object]] = []
@@ -57,8 +58,9 @@ class _MainThread:
         if self.depth == 1:
             try:
                 self._take()
-            except BaseException:  # by the handler of one signal before it was held
-                self.let_go()
+            except BaseException:  # of the handler of one signal before it was held, or the recursion limit
+                self.depth = 0
+                self._give_back()
                 raise
 
     def let_go(self) -> None:
@@ -66,7 +68,8 @@ class _MainThread:
         self.depth -= 1
         if self.depth == 0:
             try:
-                self._give_back()
+                if not self.suspended:
+                    self._give_back()
             finally:
                 if self.pending:
                     self.deliver()
@@ -80,6 +83,15 @@ class _MainThread:
             finally:
                 self.deliver()
 
+    def forked(self, ident: int) -> None:
+        """Another thread has become the main thread, of a child."""
+        self.ident = ident
+        self.depth = 0
+        self.suspended = False
+        self.pending.clear()
+        self.wakes.clear()
+        self._give_back()
+
     def _take(self) -> None:
         for number in _NUMBERS:
             handler = _signals.getsignal(number)
@@ -88,10 +100,9 @@ class _MainThread:
                 _signals.signal(number, self._noting)
 
     def _give_back(self) -> None:
-        for number, handler in list(self.handlers.items()):
+        for number, handler in self.handlers.items():
             if _signals.getsignal(number) is self._noting:  # else the user's code has installed another one meanwhile
                 _signals.signal(number, handler)
-            self.handlers.pop(number, None)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         handler = self.handlers[number]
@@ -107,7 +118,7 @@ _main = _MainThread()
 
 
 class held:  # noqa: N801 -- a context manager that reads as a word: `with held():`
-    """The context of a step that no signal's handler interrupts.
+    """Hold signals back for the length of a step.
 
     Args:
         wake: ends the step's wait, if it waits; called when a signal comes.
@@ -189,6 +200,11 @@ class Condition(threading.Condition):
             _main.let_go()
 
 
+# A signal that comes between Python's last look at signals and the system call that waits does not end the wait: the
+# main thread waits no longer than this at a time.
+ROUND_S = 0.1
+
+
 class Gate:
     """What one thread waits at until another one opens it, once for each wait.
 
@@ -257,13 +273,15 @@ def interruptibly(function: Callable[..., T], *arguments: Any) -> T:
     """Call the user's code in the middle of a step, and let signals interrupt it."""
     if get_ident() != _main.ident:
         return function(*arguments)
-    depth = _main.depth
+    depth, suspended = _main.depth, _main.suspended
+    _main.suspended = suspended or depth > 0
     _main.depth = 0
     try:
         _main.deliver()
         return function(*arguments)
     finally:
-        _main.depth = depth  # a call, as of a context manager's end, might be interrupted itself
+        # Assignments, for a call, as of a context manager's end, might be interrupted itself.
+        _main.depth, _main.suspended = depth, suspended
 
 
 def _descend(frames: int) -> None:
@@ -272,9 +290,9 @@ def _descend(frames: int) -> None:
 
 
 def _after_fork() -> None:
-    # The thread that forked is the child's main thread; if it is another one, it holds nothing back.
+    # The thread that forked is the child's main thread; if it is another one, it is in no step.
     if get_ident() != _main.ident:
-        _main.__init__()  # type: ignore[misc]
+        _main.forked(get_ident())
 
 
 if hasattr(os, "register_at_fork"):

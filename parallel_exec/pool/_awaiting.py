@@ -76,8 +76,7 @@ async def amap(
     finally:
         if stop_feeding is not None:
             stop_feeding()
-        run.drop()
-        core.cancel(run)
+        core.cancel(run)  # this takes back the `need` as well
 
 
 class AsyncMap(Map):
@@ -175,11 +174,6 @@ class AsyncMap(Map):
     def draw(self) -> None:
         """Draw the first documents."""
         self._fill()
-
-    def drop(self) -> None:
-        """Cancel the jobs that have not begun."""
-        for job in self._jobs:
-            job.cancel()
 
     def _fill(self) -> None:
         if self.is_fed:

@@ -12,7 +12,7 @@ from parallel_exec.pool._scheduling.job import Job, Target
 from parallel_exec.pool._stats import PoolStats
 
 
-class Consumer(Protocol):
+class MapConsumer(Protocol):
     """A map that is consumed.
 
     Attributes:
@@ -36,9 +36,9 @@ class Waiting(Protocol):
         """A map ends, or is given up."""
 
     def need(self, owner: object) -> None:
-        """Somebody waits for results who consumes no map."""
+        """A thread that consumes no map waits for results."""
 
-    def wait(self, consumer: Consumer, timeout: float) -> None:
+    def wait(self, consumer: MapConsumer, timeout: float) -> None:
         """Wait until a map has a result, for so many seconds at most. It may return earlier."""
 
 

@@ -34,7 +34,7 @@ class Publishes(Protocol[T_co]):
         """Have the plugin captured."""
 
     def hold(self, plugin: AnyPlugin, bounds: Limits | None, user: object) -> None:
-        """Keep the plugin's image as long as the user is about."""
+        """Keep the plugin's image while the user exists."""
 
     def give_back(self) -> list[int]:
         """Give back images that nobody uses; return their numbers."""

@@ -44,7 +44,7 @@ class Events:
 
     Attributes:
         counts: how many of each kind there were.
-        waiting: those that nobody has been told.
+        waiting: events not yet passed to the callback.
 
     Args:
         on_event: the callback, or None.

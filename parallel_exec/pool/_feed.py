@@ -30,7 +30,7 @@ class Fed(NamedTuple):
 
     Attributes:
         document: its number in the feed, from 0.
-        version: of the deployment, that ran; None outside of deployments.
+        version: of the deployment, that ran, or None if the function is not deployed.
         value: the result, or a `PexecError`.
     """
 
@@ -86,6 +86,7 @@ class Feed:
         target = self._core.target(self._fn)
         good: list[Job[Any]] = []
         bad: list[tuple[Job[Any], PexecError]] = []
+        jobs: list[Job[Any]] = []
         for document in documents:
             try:
                 given, kind = prepare(document, self._fn.input)
@@ -96,11 +97,19 @@ class Feed:
                 job = Job(target, b"", JSON, self._fn.output, self._next, sink=self)
                 bad.append((job, error))
             self._next += 1
-            if self._ordered:
-                self._jobs.append(job)
+            jobs.append(job)
         with held():
             self._running.update(good)
-            self._core.add(good)
+            if self._ordered:
+                self._jobs.extend(jobs)
+            try:
+                self._core.add(good)
+            except BaseException:  # it has taken none of them
+                self._running.difference_update(good)
+                if self._ordered:
+                    for _ in jobs:
+                        self._jobs.pop()
+                raise
             for job, problem in bad:
                 job.fail(problem)
             self._wake()

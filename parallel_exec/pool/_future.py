@@ -6,12 +6,10 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
-from parallel_exec._signals import Condition, Gate, held
+from parallel_exec._signals import ROUND_S, Condition, Gate, held
 from parallel_exec.pool._version import Version
 
 _DONE = ("CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")  # states of the standard library's future
-# A signal that comes between Python's last look at signals and the system call that waits does not end the wait.
-ROUND_S = 0.1
 
 
 class JobFuture(Future[Any]):
@@ -41,24 +39,13 @@ class JobFuture(Future[Any]):
     def cancel(self) -> bool:
         """As `concurrent.futures.Future.cancel`."""
         with held():
-            cancelled = super().cancel()
-            self._open_gates()
-        return cancelled
+            return super().cancel()
 
-    def set_result(self, result: Any) -> None:
-        """As `concurrent.futures.Future.set_result`."""
-        super().set_result(result)
-        self._open_gates()
-
-    def set_exception(self, exception: BaseException | None) -> None:
-        """As `concurrent.futures.Future.set_exception`."""
-        super().set_exception(exception)
-        self._open_gates()
-
-    def _open_gates(self) -> None:
-        if self._gates:
+    def _invoke_callbacks(self) -> None:
+        if self._gates:  # before the callbacks, which may take long
             for gate in list(self._gates):
                 gate.open()
+        super()._invoke_callbacks()  # type: ignore[misc] # what ends a future calls this, in all of CPython's versions
 
     def _wait(self, timeout: float | None) -> None:
         """Wait until the future is done, for so many seconds at most. A signal's handler may end it anywhere."""

@@ -168,9 +168,9 @@ class Map:
         """
         try:
             results = self.results(deadline)
-            self._leaver = weakref.finalize(
-                results, self._stop
-            )  # a generator that has not begun runs nothing at its end
+            # A generator that has not begun runs nothing at its end. What this calls takes no lock: garbage collection
+            # may run it anywhere.
+            self._leaver = weakref.finalize(results, self.leave)
             self._leaver.atexit = False
             self._fill()
         except BaseException:

@@ -54,15 +54,15 @@ class Pool(Executor):
         isolation: ``"process"``: a worker process only ever runs plugins of one domain (``Plugin(domain=...)``), and a
             new process takes its place when another domain's turn comes; None: each job has a fresh sandbox, which is
             the isolation between them.
-        max_jobs_per_worker: how many jobs a worker process runs, about, before a new one takes its place; None for no
-            such number.
+        max_jobs_per_worker: how many jobs a worker process runs, about, before a new one takes its place; None: no
+            limit.
         retries: how often a job is run again when its worker dies. A plugin's own failure is never retried.
         on_event: called with a `PoolEvent` when a worker starts or ends, a job is retried, or a deployment is swapped,
             in whichever thread deals with that; it should be quick. What it raises is logged.
         backend: ``"process"``, or ``"thread"`` for workers that are threads of this process, each with sandboxes of its
             own. Jobs still run in parallel, and limits hold, but for the last of them: nothing can kill a job that
-            looks at no deadline, or save this process from a crash of the engine. `isolation`, `max_jobs_per_worker`
-            need processes.
+            never checks its deadline, or save this process from a crash of the engine. `isolation` and
+            `max_jobs_per_worker` need processes.
 
     Raises:
         ValueError: a number is out of its range.
@@ -206,7 +206,7 @@ class Pool(Executor):
         Raises:
             TypeError: `fn` is not a plugin's function, there is not just one iterable, or that is a text: one document.
             RuntimeError: the pool has been shut down.
-            TimeoutError, from the iterator: a result was not there in time.
+            TimeoutError: from the iterator: a result was not there in time.
         """
         _check_function(fn)
         if len(iterables) != 1:
@@ -381,8 +381,9 @@ class Pool(Executor):
         cost of nobody else's job.
 
         Raises:
-            What `submit` raises, and what is the exception of its future.
-            RuntimeError: no event loop is running.
+            PexecError: the job failed.
+            TypeError: `fn` is not a plugin's function.
+            RuntimeError: the pool has been shut down, or no event loop is running.
         """
         _check_function(fn)
         try:
@@ -413,8 +414,8 @@ class Pool(Executor):
         as `acall`'s. As any asynchronous generator it is closed at once only by ``aclose()`` (`contextlib.aclosing`).
 
         Raises:
-            As `map`.
-            RuntimeError, from the iterator: no event loop is running.
+            TypeError: as of `map`.
+            RuntimeError: the pool has been shut down; or, from the iterator, no event loop is running.
         """
         _check_function(fn)
         check_documents(documents)
@@ -463,9 +464,8 @@ class Pool(Executor):
         try:
             self.shutdown(wait=True)
         except BaseException:  # Ctrl-C while jobs were waited for
-            with held():  # milliseconds
-                self._core.abort()
-                self._core.join()
+            self._core.abort()
+            self._core.join()
             raise
         return None
 

@@ -112,7 +112,7 @@ class JobCounts:
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class WorkerStats(JobCounts):
-    """What a worker has done that is alive.
+    """What a live worker has done.
 
     Attributes:
         worker: its number in its pool.

@@ -1,7 +1,7 @@
 """Which stages of a `ParIter` make one trip to a worker: those that follow each other and are of one plugin
 or one deployment.
 
-Every trip is a chain (sandbox/chain.py): the first one's job is a document, a later one's the array of a document's
+Every trip is a chain (sandbox/_chain.py): the first one's job is a document, a later one's the array of a document's
 values, that of a fold or reduce the arrays of several documents. So a job is of one document, and errors know which,
 until a fold makes one value of many documents'.
 """

@@ -27,7 +27,9 @@ class Version:
 
 
 class Versioned(NamedTuple):
-    """A result of ``Pool.map(..., versions=True)`` and the version that it is of; None outside of deployments."""
+    """A result of ``Pool.map(..., versions=True)`` and the version that produced it, or None if the
+    function is not deployed.
+    """
 
     version: Version | None
     value: Any

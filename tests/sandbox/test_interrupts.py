@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import signal
+
 import parallel_exec as px
 from tests.interrupts import CtrlC
 
 PLUGIN = px.Plugin("globalThis.seen = 0; const count = d => ++seen", name="count.js")
 WITH_HOST = px.Plugin("globalThis.seen = 0; const count = d => twice(++seen)", host={"twice": lambda n: 2 * n})
+
+
+def test_a_host_function_may_use_a_pool_whatever_interrupts_it() -> None:
+    """Its steps end in the middle of the call's, which must stay protected: an exception there is a crash."""
+    double = px.Plugin("const double = x => 2 * x").function("double")
+    with px.Pool(1, backend="thread") as pool:
+        plugin = px.Plugin(
+            "const run = n => ask(n) + ask(n + 1)", host={"ask": lambda n: pool.submit(double, n).result()}
+        )
+        ctrl_c = CtrlC(0.002)
+        with px.Sandbox(plugin) as sandbox:
+            for number in range(500):
+                ctrl_c.during(lambda number=number: sandbox.call("run", number))  # type: ignore[misc]
+                assert sandbox.call("run", 1) == 6
+        assert ctrl_c.interrupted > 50
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_call_that_is_interrupted_leaves_a_clean_sandbox() -> None:

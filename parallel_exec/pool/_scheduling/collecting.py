@@ -16,18 +16,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from parallel_exec._signals import Gate, held
-from parallel_exec.pool._backend import Consumer
+from parallel_exec._signals import ROUND_S, Gate, held
+from parallel_exec.pool._backend import MapConsumer
 from parallel_exec.pool._transport.bell import Wakeup
 
 # How often the collector looks whether a consumer that wants its place has taken it; that takes microseconds.
 CLAIM_MS = 10
 # How long the collector rests while a map's consumer does not collect: jobs may be overdue, and workers dead.
 REST_MS = 200
-
-# Longest round of a consumer. A signal that comes between Python's last look at signals and the system call that waits
-# does not end the wait, and Ctrl-C would be noticed with the next result only.
-ROUND_S = 0.1
 
 Step = Callable[..., bool]
 
@@ -74,7 +70,7 @@ class Collecting:
             self._resting = False
             self._resume.silence()
             if not called and not self._claims:
-                # A consumer that is about collects; one that does something else leaves it to this thread.
+                # An active consumer collects; one that does something else leaves it to this thread.
                 driven, self._driven = self._driven, False
                 if not driven:
                     break
@@ -94,13 +90,13 @@ class Collecting:
     # Everybody else's
 
     def need(self, owner: object) -> None:
-        """Somebody who never collects waits for results from now on, until `dismiss`: the collector must be awake."""
+        """Keep the collector awake until `dismiss`: somebody waits for results who never collects."""
         self._outsiders.add(owner)
         if self._maps:
             self._resume.ring()
 
     def dismiss(self, owner: object) -> None:
-        """That is over."""
+        """End what `need` began."""
         self._outsiders.discard(owner)
 
     def end(self) -> None:
@@ -110,8 +106,8 @@ class Collecting:
 
     @contextlib.contextmanager
     def attended(self) -> Iterator[Gate]:
-        """Have the collector awake meanwhile, for somebody who waits for what only it sees to. The gate opens whenever
-        it has seen to something.
+        """Keep the collector awake while a thread waits for something that only the collector handles. The gate opens
+        each time it has handled something.
         """
         seen_to = Gate()
         self._attendants.add(seen_to)
@@ -150,7 +146,7 @@ class Collecting:
         self._waiting.discard(owner)  # where a signal's handler tore it out of `wait`
         self._resume.ring()
 
-    def wait(self, consumer: Consumer, timeout: float) -> None:
+    def wait(self, consumer: MapConsumer, timeout: float) -> None:
         """Wait until a map has a result, or needs to draw more documents, or so many seconds have passed, collecting
         meanwhile if that is this thread's to do. It may return earlier.
         """
@@ -166,7 +162,7 @@ class Collecting:
         finally:
             self._waiting.discard(consumer)
 
-    def _drive(self, consumer: Consumer, deadline: float) -> bool:
+    def _drive(self, consumer: MapConsumer, deadline: float) -> bool:
         """Collect until the consumer has what it waits for; False: there is something that the collector has to do, or
         a signal has come.
         """
@@ -174,16 +170,20 @@ class Collecting:
         self._claims.add(consumer)
         if not self._resting:
             self._wakeup.ring()
-        with self._stepping:
-            self._claims.discard(consumer)
-            self._collects = threading.get_ident()
-            self._driven = True
-            try:
-                return self._collect_for(consumer, deadline)
-            finally:
-                self._collects = 0
+        # The collector may be in a callback of the user's, which may take long.
+        entered = self._stepping.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        self._claims.discard(consumer)
+        if not entered:
+            return True
+        self._collects = threading.get_ident()
+        self._driven = True
+        try:
+            return self._collect_for(consumer, deadline)
+        finally:
+            self._collects = 0
+            self._stepping.release()
 
-    def _collect_for(self, consumer: Consumer, deadline: float) -> bool:
+    def _collect_for(self, consumer: MapConsumer, deadline: float) -> bool:
         while not consumer.ready:
             left = max(0.0, deadline - time.monotonic())
             if not (self.may_drive() and self._step(left, results_only=True)):

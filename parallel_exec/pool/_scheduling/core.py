@@ -4,7 +4,7 @@ Who does what::
 
     any thread     add: queue jobs, hand over to workers that have room              (under the lock)
     the collector  take results from the rings, hand over what waits, end jobs, release and replace workers
-    a map's thread the collector's daily work, while its map is all there is to do (collecting.py)
+    a map's thread collects results itself while its map is all there is to do (collecting.py)
     workers        run jobs; they never wait for the parent
 
 One thread at a time collects (collecting.py): it alone reads result rings. Only the collector removes workers. Jobs are
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from parallel_exec import _signals
-from parallel_exec._signals import held
+from parallel_exec._signals import ROUND_S, held
 from parallel_exec.errors import PexecError, WorkerCrashed
 from parallel_exec.limits import Limits
 from parallel_exec.plugins import PluginFunction
@@ -34,7 +34,6 @@ from parallel_exec.pool._events import Events
 from parallel_exec.pool._scheduling.collecting import Collecting
 from parallel_exec.pool._scheduling.job import Job
 from parallel_exec.pool._scheduling.process_target import ProcessTarget
-from parallel_exec.pool._scheduling.processes import Worker
 from parallel_exec.pool._scheduling.publisher import Publisher
 from parallel_exec.pool._scheduling.reports import Reports
 from parallel_exec.pool._scheduling.scheduler import Scheduler
@@ -84,10 +83,13 @@ class Core:
             PluginError: the engine is not built.
         """
         self._owner = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # not a `_signals.Lock`: whoever collects holds signals for all of a step
         self._scheduler: Scheduler[Job[ProcessTarget]] = Scheduler(jobs_per_worker)
         self.events = events
-        self._reports = Reports(self._scheduler, self._kill)
+        self._reports = Reports(
+            self._scheduler,
+            lambda worker, fault: self._supervisor.kill(worker, fault),  # noqa: PLW0108 -- it is made below
+        )
         self._closing = False
         self._aborting = False
         self._closed = False
@@ -133,7 +135,7 @@ class Core:
             for job in jobs:
                 job.queued_ns = now
                 if job.future is not None:
-                    # Somebody may wait for it who does not collect.
+                    # A thread that does not collect may wait for it.
                     self.collecting.need(job.future)
                     job.future.add_done_callback(self.collecting.dismiss)
             self._scheduler.add(jobs)
@@ -165,8 +167,9 @@ class Core:
                 if all(warm):
                     return
                 left = None if deadline is None else deadline - time.monotonic()
-                if (left is not None and left <= 0) or not seen_to.wait(-1 if left is None else left):
+                if left is not None and left <= 0:
                     raise TimeoutError(f"the workers were not ready after {timeout:g} s")
+                seen_to.wait(ROUND_S if left is None else min(left, ROUND_S))
 
     def knows(self, function: PluginFunction | DeployedFunction) -> bool:
         """Whether `target` returns at once."""
@@ -183,7 +186,7 @@ class Core:
 
     def hungry(self) -> bool:
         """Whether a worker could do with more jobs than there are."""
-        with self._lock:
+        with held(), self._lock:
             return self._scheduler.hungry
 
     def check_open(self) -> None:
@@ -222,8 +225,9 @@ class Core:
     def abort(self) -> None:
         """End at once: cancel what waits, and fail what runs."""
         if not self._foreign:
-            self._aborting = True
-            self.close_soon()
+            with held():
+                self._aborting = True
+                self.close_soon()
 
     def join(self) -> None:
         """Wait until the pool has ended; from a future's callback, which whoever collects runs, return at once."""
@@ -243,9 +247,6 @@ class Core:
     def _published(self) -> None:
         self._check_by(0.0)  # its jobs may be due earlier than any others
         self._wakeup.ring()
-
-    def _kill(self, worker: Worker, fault: str) -> None:
-        self._supervisor.kill(worker, fault)
 
     def _forget(self, images: Sequence[int]) -> None:
         with held(), self._lock:

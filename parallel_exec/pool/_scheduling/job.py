@@ -107,8 +107,8 @@ class Job(Generic[T]):
         self._error: BaseException | None = None
 
     def claim(self) -> bool:
-        """Called when the job is handed to a worker. False: it has been cancelled or stopped, or is to run
-        again and unwanted; drop it.
+        """Called when the job is handed to a worker. False: drop it; it was cancelled or stopped, or would
+        run again for nobody.
         """
         if not self.claimed:
             future = self.future
@@ -116,7 +116,10 @@ class Job(Generic[T]):
         return self.claimed and not self.ended and not self.unwanted
 
     def cancel(self) -> None:
-        """Cancel the job, if no worker has it, and tell those who wait for it; a map's that one has is `unwanted`."""
+        """Cancel the job, if no worker has it, and tell those who wait for it.
+
+        A map's job that a worker has becomes `unwanted`.
+        """
         if self.ended:
             return
         future = self.future

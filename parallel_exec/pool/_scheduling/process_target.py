@@ -9,7 +9,7 @@ from parallel_exec.pool._transport.frames import MOST_BATCHED
 from parallel_exec.pool._version import Version
 
 # A batch of tiny jobs is to take a worker about so long: much longer than a batch's own costs (some 20 us), and short
-# enough that nobody notices who waits for the rest of it.
+# enough that waiting for the rest goes unnoticed.
 BATCH_NS = 400_000
 # Jobs that take less may leave their results unannounced until the next one's (README: quiet frames).
 QUIET_NS = 1_000_000
@@ -29,10 +29,10 @@ class ProcessTarget(Target):
         patience_s: seconds after its start at which a job's worker is killed; infinite for never.
         batch: most jobs that may travel together.
         quiet: whether its jobs are so short that not every result needs to be announced.
-        repeatable: whether a job can be run twice without anybody's noticing: it calls no host functions.
     """
 
     __slots__ = (
+        "_batches",
         "_cost_ns",
         "batch",
         "domain",
@@ -42,7 +42,6 @@ class ProcessTarget(Target):
         "needs",
         "patience_s",
         "quiet",
-        "repeatable",
         "shared",
     )
 
@@ -64,14 +63,15 @@ class ProcessTarget(Target):
         self.domain = domain
         self.batch = 1
         self.quiet = False
-        self.repeatable = not function.plugin.host
+        # When a worker dies, what it did of a batch is done again, which host functions would show.
+        self._batches = not function.plugin.host
         self._cost_ns = 0
 
     def ran(self, run_ns: int) -> None:
         """Learn from a job that took so many nanoseconds."""
         known = self._cost_ns
         self._cost_ns = cost = known + (run_ns - known) // _SMOOTHING if known else run_ns
-        if self.repeatable:  # when a worker dies, what it did of a batch may be done again
+        if self._batches:
             fit = BATCH_NS // (cost + 1)
             self.batch = MOST_BATCHED if fit > MOST_BATCHED else fit or 1
         self.quiet = cost < QUIET_NS

@@ -50,7 +50,7 @@ _BOOTSTRAP = (
 
 # How long a zygote may take to end, milliseconds' work, before it is killed: it may have been stopped (SIGSTOP).
 STOP_S = 5.0
-# Of a worker that follow each other unread: one for each job that may be in flight.
+# Segments that a worker may send before its reports are read: one for each job in flight.
 MOST_SEGMENTS = WINDOW_BATCHES * MOST_BATCHED
 
 
@@ -74,7 +74,7 @@ class Worker:
         pid: its process id, or None before the zygote has told it.
         fault: why it is being killed, or "".
         tally: what it has done.
-        asked: time of a monotonic clock at which the zygote was asked to fork it or, later, to kill it.
+        asked_at: time of a monotonic clock at which the zygote was asked to fork it or, later, to kill it.
         since: time of that clock at which it was last given a job while it had none, or last ended one.
     """
 
@@ -89,10 +89,10 @@ class Worker:
         self.state = WorkerState.STARTING
         self.pid: int | None = None
         self.fault = ""
-        self.asked = 0.0
+        self.asked_at = 0.0
         self.since = 0.0
         self.tally = Tally()
-        self._asked: set[tuple[int, int]] = set()
+        self._preparing: set[tuple[int, int]] = set()
         self._ready: dict[tuple[int, int], PexecError | None] = {}
         self._known: set[tuple[RecordKind, int]] = set()
         self._introduced: set[tuple[int, int]] = set()
@@ -170,11 +170,11 @@ class Worker:
             OSError: as of `send`.
         """
         needs = target.needs
-        if needs not in self._asked:
+        if needs not in self._preparing:
             if needs not in self._introduced:
                 self._introduce(target)
             if self.block.requests.write(PREPARE, NEEDS.pack(*needs)):
-                self._asked.add(needs)
+                self._preparing.add(needs)
                 if self.block.requests.peer_sleeps():
                     ring_bell(self.request_bell)
         failure = self._ready.get(needs)
@@ -193,7 +193,7 @@ class Worker:
                 self.control.send(RecordKind.FORGET, image, wait=False)
                 self._to_forget.pop()
                 self._known -= {(RecordKind.IMAGE, image), (RecordKind.HOST, image)}
-                self._asked = {needs for needs in self._asked if needs[0] != image}
+                self._preparing = {needs for needs in self._preparing if needs[0] != image}
                 self._ready = {needs: how for needs, how in self._ready.items() if needs[0] != image}
                 self._introduced = {needs for needs in self._introduced if needs[0] != image}
         except OSError:

@@ -31,7 +31,7 @@ class PublishedImage:
         ident: number under which workers know it, never used twice.
         shared: what is published.
         size: bytes of it.
-        users: who needs it, as long as they are about: targets of jobs, and versions of deployments.
+        users: who needs it, while they exist: targets of jobs, and versions of deployments.
     """
 
     def __init__(self, ident: int, plugin: AnyPlugin, limits: Limits) -> None:
@@ -152,7 +152,7 @@ class Publisher:
         self.image(plugin, bounds)
 
     def hold(self, plugin: AnyPlugin, bounds: Limits | None, user: object) -> None:
-        """Keep the plugin's image as long as the user is about."""
+        """Keep the plugin's image while the user exists."""
         self.image(plugin, bounds).users.add(user)
 
     def give_back(self) -> list[int]:
@@ -180,5 +180,6 @@ class Publisher:
     def close(self) -> None:
         """Give all memory back; workers that have it mapped keep it. Calling it again does nothing."""
         self._closed = True
-        for image in self._images.values():
+        # Without the lock, which another thread may hold for good where a fork closes its copy.
+        for image in list(self._images.values()):
             image.close()

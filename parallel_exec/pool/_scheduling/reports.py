@@ -81,7 +81,7 @@ def _end_jobs(
     """End the jobs that a report is about, and log what their plugin wrote to its console.
 
     Args:
-        jobs: as many as there are entries; None for one that is none of the pool's any more.
+        jobs: as many as there are entries; None for a job that has left the books.
         entries: what the worker says of them.
         payload: their console records and results.
         failed: is told the errors of those that the plugin failed.

@@ -184,15 +184,10 @@ class Scheduler(Generic[T]):
 
     def withdraw(self, batch: Batch[T]) -> None:
         """The batch that `assign` yielded last could not be handed over: take it out of the books."""
-        window = self._windows.get(batch.worker)
-        if window is not None:
-            behind = batch.sequence + len(batch.jobs)
-            for sequence in range(batch.sequence, behind):
-                window.jobs.pop(sequence, None)
-            while window.ends and window.ends[-1] > batch.sequence:
-                window.ends.pop()
-            window.bytes = sum(each.size for each in window.jobs.values())
-            window.next = max(window.next, behind)  # never used twice: it may have been sent
+        window = self._windows[batch.worker]
+        for sequence in range(batch.sequence, batch.sequence + len(batch.jobs)):
+            window.take(sequence)
+        window.ends.pop()
 
     def finished(self, worker: int, sequence: int, count: int) -> list[T | None]:
         """The worker has ended so many jobs from this sequence on, well or badly. None: it never had that one, or it

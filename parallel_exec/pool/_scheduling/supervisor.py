@@ -1,5 +1,5 @@
-"""The supervisor: starts the zygote and the workers, has those killed that cannot be trusted or whose job is overdue,
-and replaces the dead.
+"""The supervisor: starts the zygote and the workers, kills workers that break the protocol or overrun a deadline, and
+replaces the dead.
 
 Everything here runs with the pool's lock held, most of it in the collector's thread. What a death means for a job is
 appended to `losses`.
@@ -45,7 +45,7 @@ class Supervisor:
 
     Args:
         wanted: number of workers.
-        retries: how often a job is run again whose worker died.
+        retries: how often a job is retried after its worker died.
         take: takes the results that a worker has sent.
         events: is told what happens to workers.
     """
@@ -94,7 +94,7 @@ class Supervisor:
             self._last_worker += 1
             worker = Worker(self._last_worker, self._ringing)
             self.workers[worker.id] = worker
-            worker.asked = time.monotonic()
+            worker.asked_at = time.monotonic()
             self._scheduler.add_worker(worker.id)
             self._poller.register(worker.control.fileno(), lambda worker=worker: self._on_control(worker))  # type: ignore[misc]
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the zygote's end will be noticed
@@ -127,11 +127,11 @@ class Supervisor:
         silence_bell(self._bell)
 
     def kill(self, worker: Worker, fault: str, state: WorkerState = WorkerState.BROKEN) -> None:
-        """Have a worker killed that is of no more use; its exit will be reported."""
+        """Kill a worker that is no longer useful; its exit will be reported."""
         if worker.state not in _ENDING:
             worker.state = state
             worker.fault = fault
-            worker.asked = time.monotonic()
+            worker.asked_at = time.monotonic()
             self._scheduler.close_window(worker.id)
             assert self._zygote is not None
             self._zygote.kill_worker(worker)
@@ -167,7 +167,7 @@ class Supervisor:
             zygote = self._zygote
             if zygote is None or not zygote.has_forked:
                 return math.inf  # one that starts may take its time: the machine may be busy
-            return max(worker.asked, zygote.heard) + ZYGOTE_S
+            return max(worker.asked_at, zygote.heard) + ZYGOTE_S
         job = self._scheduler.job(worker.id, worker.block.running)
         if job is not None:
             return max(worker.since, worker.block.started_s) + job.target.patience_s
@@ -224,7 +224,7 @@ class Supervisor:
         except ProtocolError as error:
             fault = str(error)
         self._poller.unregister(worker.control.fileno())
-        self.kill(worker, fault)  # without a fault it is dying; should it not, it is of no use without this
+        self.kill(worker, fault)  # no fault: it is dying, and would be useless without its socket
 
     def _on_zygote(self) -> None:
         assert self._zygote is not None
@@ -291,7 +291,7 @@ class Supervisor:
         if worker.state is WorkerState.OVERDUE:
             return JobTimeout(
                 f"still running {job.target.patience_s:g} s after its start, Limits.time_s and Limits.grace_s "
-                "together, in code that looks at no deadline; its worker was killed"
+                "together, in code that never checks its deadline; its worker was killed"
             )
         if worker.fault:
             how = f"{how} by the pool: {worker.fault}"

@@ -7,8 +7,8 @@
 A call into WebAssembly releases the GIL, so jobs run in parallel; what is Python about a job (taking its document in,
 decoding its result) does not, but where Python has no GIL (a free-threaded build) that does too.
 
-There is no kill layer: what has to be stopped is told so and has to look, and an engine that crashed would take this
-process with it. In return a pool costs no processes, starts at once, and copies documents once instead of twice.
+It cannot kill a job that never checks its deadline, and a crash of the engine ends this process. In return a pool costs
+no processes, starts at once, and copies documents once instead of twice.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from queue import SimpleQueue
 
-from parallel_exec._signals import Lock, held
+from parallel_exec._signals import ROUND_S, Lock, held
 from parallel_exec.errors import PexecError
 from parallel_exec.limits import Limits
 from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool import _lifetime
-from parallel_exec.pool._backend import Consumer
+from parallel_exec.pool._backend import MapConsumer
 from parallel_exec.pool._deployment import DeployedFunction, Deployments
 from parallel_exec.pool._events import Events
 from parallel_exec.pool._scheduling.job import Job
@@ -54,16 +54,15 @@ class NoCollecting:
     def need(self, owner: object) -> None:
         """Somebody awaits results."""
 
-    def wait(self, consumer: Consumer, timeout: float) -> None:
+    def wait(self, consumer: MapConsumer, timeout: float) -> None:
         """Wait until a map has a result, for so many seconds at most."""
-        # Bounded, because a signal that comes just before the wait does not end it.
-        consumer.sleep(min(timeout, 0.1))
+        consumer.sleep(min(timeout, ROUND_S))
 
 
 class ThreadCore:
     """What `Core` is to a pool of processes, and with its methods.
 
-    Guarantees: every job that `add` accepted ends, unless a plugin runs for ever in a place that looks at no deadline.
+    Guarantees: every job that `add` accepted ends, unless a plugin runs for ever where it never checks its deadline.
     """
 
     def __init__(self, workers: int, limits: Limits, events: Events) -> None:

@@ -6,7 +6,7 @@ payload lies in the frame or, if it has no room there, in a segment::
 
     request   meta: request, u32 lengths of the other documents, name of the function   payload: the documents
     report    meta: report, an entry per job                                payload: console records and result of each
-    prepare   meta: image id and limits id of a sandbox to make ready (answered by a record: `Kind.READY`)
+    prepare   meta: image id and limits id of a sandbox to make ready (answered by a record: `RecordKind.READY`)
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def unpack_report(meta: bytes) -> tuple[int, int, list[Entry]]:
 
 
 def dump_console(records: Sequence[tuple[int, str]]) -> bytes:
-    """Console records of a job as bytes; none are no bytes."""
+    """Console records of a job as bytes; `b""` if there are none."""
     return orjson.dumps(records) if records else b""
 
 

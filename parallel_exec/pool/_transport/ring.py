@@ -63,7 +63,6 @@ class Fence:
         self._lock = threading.Lock()
 
     def __call__(self) -> None:
-        # Not acquire() and release(): a signal's handler may raise between two calls, but not between these.
         with self._lock:
             pass
         if not _ORDERED:
@@ -74,9 +73,9 @@ class Fence:
 class Ring:
     """One side's view of a ring: a process uses it either as its producer or as its consumer, one thread at a time.
 
-    Guarantees: `write` publishes a whole frame or nothing, also when an exception hits in the middle; `read` gives a
-    frame that the producer wrote, or raises `RingCorrupted`; a consumer that blocks after `doze` said so is rung for
-    the next frame, if the producer asks `peer_sleeps` after each write.
+    Guarantees: `write` publishes a whole frame or nothing; `read` gives a frame that the producer wrote, or raises
+    `RingCorrupted`; a consumer that blocks after `doze` said so is rung for the next frame, if the producer asks
+    `peer_sleeps` after each write.
     """
 
     def __init__(self, region: memoryview) -> None:

@@ -17,7 +17,7 @@ KEPT_SANDBOX_BYTES = 64 << 20
 
 
 class Stale(Exception):
-    """The job's image was given back: it is one that an interrupted hand-over sent twice, and has ended elsewhere."""
+    """The image was given back: the `warm_up` that asked for this sandbox is over."""
 
 
 class Sandboxes:

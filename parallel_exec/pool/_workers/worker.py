@@ -246,8 +246,6 @@ class _Worker:
             status, result = FAILED, dump_error(error)
         except (RingCorrupted, ProtocolError):
             raise
-        except Stale:
-            return REVOKED, kind, b"", b"", 0, 0
         except Exception as error:
             # Not a failure of the plugin but of this package or this machine; the sandbox may be in any state.
             traceback.print_exc()
