@@ -25,6 +25,7 @@ import grpc
 
 from parallel_exec._codec.arrays import JSON, MESSAGE_PACK
 from parallel_exec._codec.documents import Input, Output, prepare, result_value
+from parallel_exec._signals import held
 from parallel_exec.limits import Limits
 from parallel_exec.plugins import Plugin, WasmPlugin
 from parallel_exec.pool._mapping import Errors
@@ -439,24 +440,20 @@ class _Feeder:
 
     def ended(self, documents: Sequence[int]) -> None:
         """Note that the outcomes of these documents have arrived."""
-        with self._lock:
-            self._count_out(documents)
+        # Held, for this is the user's thread: a signal's handler would leave the lock taken or the books torn.
+        with held(), self._lock:
+            for document in documents:
+                size, offset = self._ahead.pop(document)
+                self._ahead_bytes -= size
+                if offset is not None and self._arena is not None:
+                    self._arena.free(offset)
             # Not for each: waking the thread for several documents at once lets them travel together.
             if self._may_draw(2):
                 self._room.notify()
 
-    def _count_out(self, documents: Sequence[int]) -> None:
-        # A loop in the thread that Ctrl-C hits must not stand in the with statement itself (pool/README.md: unprotected
-        # loops).
-        for document in documents:
-            size, offset = self._ahead.pop(document)
-            self._ahead_bytes -= size
-            if offset is not None and self._arena is not None:
-                self._arena.free(offset)
-
     def stop(self) -> None:
         """Draw no more, and stop using the shared memory."""
-        with self._lock:
+        with held(), self._lock:
             self._stopped = True
             self._room.notify()
             self._news.notify()

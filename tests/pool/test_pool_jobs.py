@@ -183,8 +183,9 @@ def test_bad_documents_fail_alone(pool: Pool, tools: Tools) -> None:
 
 @BACKENDS
 def test_limits_are_the_pools(tools: Tools, backend: BackendName) -> None:
-    sizes = px.Limits(output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000)
-    limits = px.Limits.tightest(sizes, px.Limits(time_s=0.5, clock="cpu", grace_s=60.0))
+    limits = px.Limits(
+        output_bytes=1000, memory_bytes=32 << 20, document_bytes=10_000, time_s=0.5, clock="cpu", grace_s=60.0
+    )
     with Pool(2, limits=limits, backend=backend) as pool:
         futures = {
             px.JobTimeout: pool.submit(tools.function("spin"), 1),

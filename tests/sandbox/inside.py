@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import parallel_exec as px
 from parallel_exec.sandbox._engine.memory import LinearMemory
-from parallel_exec.sandbox._engine.watchdog import Slot
+from parallel_exec.sandbox._engine.watchdog import Slot, Watchdog
 from parallel_exec.sandbox._js.instance import JavaScriptInstance
 from parallel_exec.sandbox._js.runner import JavaScriptRunner
 from parallel_exec.sandbox._runner import Runner
@@ -30,3 +32,8 @@ def instance_of(sandbox: px.Sandbox) -> JavaScriptInstance | None:
 def slot_of(sandbox: px.Sandbox) -> Slot:
     """Return the sandbox's place in the watchdog."""
     return sandbox._runner._deadline._slot
+
+
+def have_next_job_wake_watchdog() -> None:
+    """Let the watchdog seem to sleep until there is a job with a deadline, although it may wake before."""
+    Watchdog.shared()._wake = math.inf

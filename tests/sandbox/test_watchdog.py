@@ -173,6 +173,27 @@ def test_slots_may_change_while_the_watchdog_looks() -> None:
     assert stopped == []
 
 
+def test_no_job_runs_without_a_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Watchdog, "_shared", Watchdog())
+    PLUGIN.image(limits=px.Limits(time_s=None))
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if "watchdog" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with px.Sandbox(PLUGIN, limits=px.Limits(time_s=0.05)) as sandbox:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for _ in range(2):
+                with pytest.raises(RuntimeError, match="can't start new thread"):
+                    sandbox.call("spin", -1)
+        assert sandbox.call("spin", 10) == [1, 9]
+        with pytest.raises(px.JobTimeout):
+            sandbox.call("spin", -1)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_deadlines_hold_after_a_fork() -> None:

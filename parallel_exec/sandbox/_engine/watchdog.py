@@ -2,9 +2,9 @@
 
 Arming a job is two attribute stores, because it happens 10,000 times a second; the thread wakes at the earliest
 deadline it knows of and looks at all armed slots. A job may be armed just as the thread goes to sleep; `_wake` settles
-that race. While the thread looks at the slots, `_wake` is infinite, so every job armed meanwhile sets the event and
-the thread looks again; afterwards `_wake` is the time at which it will wake, and only a job due earlier sets the
-event.
+that race. While the thread looks at the slots, `_wake` is infinite, so every job armed meanwhile opens the gate and
+the thread looks again; afterwards `_wake` is the time at which it will wake, and only a job due earlier opens the
+gate.
 
 No lock guards the slots. A finalizer removes its slot, and a finalizer can run anywhere: in the middle of a locked
 region of its own thread, or at the interpreter's exit, when this thread, a daemon, may have died inside one. So the
@@ -18,6 +18,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
+
+from parallel_exec._signals import Gate, held
 
 
 class Slot:
@@ -70,7 +72,7 @@ class Watchdog:
     def forget_thread(self) -> None:
         """Be as new, but for the slots."""
         self._lock = threading.Lock()
-        self._event = threading.Event()
+        self._gate = Gate()
         self._wake = math.inf
         self._thread: threading.Thread | None = None
 
@@ -106,27 +108,33 @@ class Watchdog:
         self.slots.discard(slot)
 
     def arm(self, slot: Slot, job: int, seconds: float) -> None:
-        """Say that the slot's job number `job` is due in so many seconds. `disarm` is ``slot.due = math.inf``."""
+        """Say that the slot's job number `job` is due in so many seconds. `disarm` is ``slot.due = math.inf``.
+
+        Raises:
+            RuntimeError: the watchdog's thread cannot be started: the job must not run.
+            MemoryError: there is no memory for that thread.
+        """
         due = time.monotonic() + seconds
         slot.job = job
         slot.due = due
         if due < self._wake:
             if self._thread is None:
                 self._start()
-            self._event.set()
+            self._gate.open()
 
     def _start(self) -> None:
-        with self._lock:
+        with held(), self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="parallel_exec watchdog", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="parallel_exec watchdog", daemon=True)
+                thread.start()
+                self._thread = thread  # not before: if it cannot be started, the next job tries again
 
     def _run(self) -> None:
         while True:
-            self._event.clear()
+            self._gate.close()
             self._wake = math.inf
             self._wake = wake = self.stop_overdue()
-            self._event.wait(None if wake == math.inf else max(0.0, wake - time.monotonic()))
+            self._gate.wait(-1 if wake == math.inf else max(0.0, wake - time.monotonic()))
 
     def stop_overdue(self) -> float:
         """Tell overdue jobs to stop; return when to look again. No reference to a sandbox's memory is kept."""

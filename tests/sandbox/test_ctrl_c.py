@@ -1,0 +1,41 @@
+"""Ctrl-C at random moments of a call leaves a clean sandbox, and deadlines that hold."""
+
+from __future__ import annotations
+
+import pytest
+
+import parallel_exec as px
+from tests.interrupts import CtrlC
+from tests.sandbox.inside import have_next_job_wake_watchdog
+
+PLUGIN = px.Plugin("globalThis.seen = 0; const count = d => ++seen", name="count.js")
+WITH_HOST = px.Plugin("globalThis.seen = 0; const count = d => twice(++seen)", host={"twice": lambda n: 2 * n})
+
+
+def test_a_call_that_is_interrupted_leaves_a_clean_sandbox() -> None:
+    ctrl_c = CtrlC(0.0002)
+    with px.Sandbox(PLUGIN) as sandbox, px.Sandbox(WITH_HOST) as calling:
+        for _ in range(2000):
+            ctrl_c.during(lambda: sandbox.call("count", 1))
+            assert sandbox.call("count", 1) == 1
+            ctrl_c.during(lambda: calling.call("count", 1))
+            assert calling.call("count", 1) == 2
+    assert ctrl_c.interrupted > 100
+
+
+def test_deadlines_hold_after_interrupted_calls() -> None:
+    ctrl_c = CtrlC(0.0001)
+    plugin = px.Plugin("const count = d => d; const spin = () => { for (;;); }")
+    with px.Sandbox(plugin, limits=px.Limits(time_s=0.05)) as sandbox:
+
+        def call() -> None:
+            have_next_job_wake_watchdog()
+            sandbox.call("count", 1)
+
+        for _ in range(10):
+            for _ in range(200):
+                ctrl_c.during(call)
+                sandbox.call("count", 1)  # in a new instance, after an interruption
+            with pytest.raises(px.JobTimeout):
+                sandbox.call("spin", 1)
+    assert ctrl_c.interrupted > 100
