@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 import parallel_exec as px
@@ -39,3 +41,19 @@ def test_deadlines_hold_after_interrupted_calls() -> None:
             with pytest.raises(px.JobTimeout):
                 sandbox.call("spin", 1)
     assert ctrl_c.interrupted > 100
+
+
+def test_a_host_function_may_use_a_pool_whatever_interrupts_it() -> None:
+    """Its steps end in the middle of the call's, which must stay protected: an exception there is a crash."""
+    double = px.Plugin("const double = x => 2 * x").function("double")
+    with px.Pool(1, backend="thread") as pool:
+        plugin = px.Plugin(
+            "const run = n => ask(n) + ask(n + 1)", host={"ask": lambda n: pool.submit(double, n).result()}
+        )
+        ctrl_c = CtrlC(0.002)
+        with px.Sandbox(plugin) as sandbox:
+            for number in range(500):
+                ctrl_c.during(lambda number=number: sandbox.call("run", number))  # type: ignore[misc]
+                assert sandbox.call("run", 1) == 6
+        assert ctrl_c.interrupted > 50
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
