@@ -6,7 +6,8 @@ import asyncio
 import importlib.util
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -262,12 +263,12 @@ def test_endless_documents_are_drawn_as_they_are_needed(loop: Loop, tools: Tools
     async def test() -> None:
         drawn = itertools.count()
 
-        async def numbers() -> AsyncIterator[int]:
+        async def numbers() -> AsyncGenerator[int, None]:
             for number in drawn:
                 yield number
 
-        async with Pool(2) as pool:
-            results = pool.amap(tools.function("echo"), numbers() if asynchronous else drawn)
+        async with aclosing(numbers()) as source, Pool(2) as pool:
+            results = pool.amap(tools.function("echo"), source if asynchronous else drawn)
             for expected in range(1000):
                 assert await anext(results) == expected
             await results.aclose()
