@@ -28,7 +28,7 @@ class PexecError(Exception):
     """The root of every error of this package.
 
     Attributes:
-        plugin: name of the plugin concerned, or None where there is none.
+        plugin: name of the plugin concerned, or None if there is no plugin.
         function: name of the plugin's function that ran, or None.
         document: index of the document in a map (from 0), or None outside a map.
         group_item: if one job took the values of several documents (a fold or reduce), the position of the document at

@@ -36,7 +36,7 @@ from parallel_exec.sandbox import Sandbox
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from parallel_exec.measure.compare import Comparison
+    from parallel_exec.measure.comparison import Comparison
     from parallel_exec.measure.profile import Profile
     from parallel_exec.measure.strategies import Work
 
@@ -126,7 +126,7 @@ def bench(
     pexec bench verify compares WebAssembly runtimes on signed messages; see pexec bench verify --help.
     """
     check_least(jobs, "--jobs")
-    from parallel_exec.measure.compare import compare
+    from parallel_exec.measure.comparison import compare
     from parallel_exec.measure.report import comparison_table
 
     def measure(bar: Bar) -> Comparison:

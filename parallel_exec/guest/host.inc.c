@@ -16,8 +16,8 @@ enum host_status {
     HOST_ABSENT = 2,                         /* the sandbox has been given no host functions */
 };
 
-/* sandbox/_host_calls.py holds the same layout. A call hands over the text at `ptr`; a call with `len` 0 asks again for a reply that
- * had no room. The reply goes to `ptr` if it and MAILBOX_PADDING bytes fit `room`; `len` is its length in any case. */
+/* sandbox/_js/host_calls.py holds the same layout. A call hands over the text at `ptr`; a call with `len` 0 asks again for a reply
+ * that had no room. The reply goes to `ptr` if it and MAILBOX_PADDING bytes fit `room`; `len` is its length in any case. */
 static void host_absent(void);
 
 static struct host_exchange {

@@ -13,7 +13,7 @@
 /* How a call ended: the value of mailbox.status. */
 enum job_status {
     JOB_OK = 0,
-    JOB_THREW = 1,            /* output: an error record (report.h) */
+    JOB_THREW = 1,            /* output: an error record (report.inc.c) */
     JOB_BAD_DOCUMENT = 2,     /* output: an error record; error_offset: the byte that cannot be JSON */
     JOB_TIMED_OUT = 3,        /* the deadline flag was seen */
     JOB_OUT_OF_MEMORY = 4,    /* an allocation was refused and the plugin did not recover */
@@ -31,7 +31,7 @@ struct mailbox {
     uint32_t memory_limit;       /* bytes of linear memory that the allocator may use */
     uint32_t output_limit;
     uint32_t console_limit;
-    uint32_t kind;               /* load_kind for a load; what the document is (binary.h) for a job */
+    uint32_t kind;               /* load_kind for a load; what the document is (binary.inc.c) for a job */
     uint64_t seed;               /* of Math.random and hash tables */
     double time_ms;              /* the clock, in ms since 1970; it stands still during a job */
     uint32_t name_len;

@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from parallel_exec.measure.compare import Comparison
+from parallel_exec.measure.comparison import Comparison
 from parallel_exec.measure.machine import describe_machine, describe_versions
 from parallel_exec.measure.profile import Profile
 from parallel_exec.measure.rounds import Timings

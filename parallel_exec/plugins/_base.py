@@ -25,6 +25,8 @@ from parallel_exec.sandbox import Image, Sandbox
 # A plugin chooses how large its image is, up to Limits.memory_bytes.
 _KEPT_IMAGES = 32
 _KEPT_BYTES = 256 << 20
+# In each thread. A sandbox may keep tens of MiB after a large document (KEEP_MEMORY of sandbox/_js/runner.py); one that
+# is dropped costs its next call about 1 ms. Few threads alternate between more plugins than this.
 _KEPT_SANDBOXES = 8
 
 

@@ -24,7 +24,7 @@ from parallel_exec._codec.documents import decode, encode
 from parallel_exec.errors import PexecError
 from parallel_exec.pool._mapping import Errors
 from parallel_exec.pool._trips import StageFunction, Step, Trip, check_stage, group, plan
-from parallel_exec.sandbox._chain import Operation, Source
+from parallel_exec.sandbox._chain import ChainSource, Operation
 
 if TYPE_CHECKING:
     from parallel_exec.pool._pool import Pool
@@ -232,7 +232,7 @@ class ParIter:
             (range(index, index + 1), text) for index, text in enumerate(self._run(trips[0], self._documents, stack))
         )
         for trip in trips[1:]:
-            texts = self._through(trip, texts if trip.source is Source.VALUES else _groups(texts, trip), stack)
+            texts = self._through(trip, texts if trip.source is ChainSource.VALUES else _groups(texts, trip), stack)
         return texts
 
     def _through(self, trip: Trip, texts: _Texts, stack: ExitStack) -> _Texts:
@@ -269,7 +269,7 @@ def _groups(texts: _Texts, trip: Trip) -> _Texts:
     firsts: list[int] = []
     parts: list[bytes] = []
     size = 0
-    seed = [trip.initial] if trip.source is Source.SEEDED_GROUP else []
+    seed = [trip.initial] if trip.source is ChainSource.SEEDED_GROUP else []
     for (first, *_), text in texts:
         firsts.append(first)
         parts.append(text)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from parallel_exec.plugins import Plugin, PluginFunction
 from parallel_exec.pool._deployment import DeployedFunction
-from parallel_exec.sandbox._chain import CALLING, MARK, ChainStage, Operation, Source, chain_name, fits
+from parallel_exec.sandbox._chain import CALLING, MARK, ChainSource, ChainStage, Operation, chain_name, fits
 
 # What a stage may call.
 StageFunction = PluginFunction | DeployedFunction
@@ -40,7 +40,7 @@ class Trip(NamedTuple):
     """
 
     function: StageFunction
-    source: Source
+    source: ChainSource
     initial: bytes = b""
 
 
@@ -68,13 +68,13 @@ def check_stage(operation: str, function: object, *, first: bool) -> StageFuncti
 def plan(steps: Sequence[Step]) -> list[Trip]:
     """Return the trips that the steps make, in order; without steps one that gives each document as it is."""
     trips: list[Trip] = []
-    owner, source, stages = _NO_PLUGIN, Source.DOCUMENT, list[ChainStage]()
+    owner, source, stages = _NO_PLUGIN, ChainSource.DOCUMENT, list[ChainStage]()
     if steps and steps[0].function is not None and steps[0].operation is not Operation.FOLD:
         owner = steps[0].function
 
     def close() -> None:
-        if stages or source is Source.DOCUMENT:
-            form = owner.input if source is Source.DOCUMENT else "json"
+        if stages or source is ChainSource.DOCUMENT:
+            form = owner.input if source is ChainSource.DOCUMENT else "json"
             trip = dataclasses.replace(owner, name=chain_name(source, stages), input=form, output="bytes")
             trips.append(Trip(trip, source))
 
@@ -84,19 +84,19 @@ def plan(steps: Sequence[Step]) -> list[Trip]:
         if operation is Operation.FOLD:
             close()
             trips.append(group(operation, function, initial))
-            owner, source, stages = function, Source.VALUES, []
+            owner, source, stages = function, ChainSource.VALUES, []
         elif _fuses(owner, function) and fits(source, [*stages, stage]):
             stages.append(stage)
         else:
             close()
-            owner, source, stages = function, Source.VALUES, [stage]
+            owner, source, stages = function, ChainSource.VALUES, [stage]
     close()
     return trips
 
 
 def group(operation: Operation, function: StageFunction, initial: bytes = b"") -> Trip:
     """Return the trip in which a fold or reduce goes over the values of several documents."""
-    source = Source.SEEDED_GROUP if operation is Operation.FOLD else Source.GROUP
+    source = ChainSource.SEEDED_GROUP if operation is Operation.FOLD else ChainSource.GROUP
     name = chain_name(source, [ChainStage(operation, function.name)])
     return Trip(dataclasses.replace(function, name=name, input="json", output="bytes"), source, initial)
 

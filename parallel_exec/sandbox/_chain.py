@@ -18,7 +18,7 @@ _INFIX = " > "
 _NO_STAGE = "par_iter"
 
 
-class Source(Enum):
+class ChainSource(Enum):
     """Where a chain's values come from (enum chain_source)."""
 
     DOCUMENT = "1"
@@ -52,17 +52,17 @@ class ChainStage(NamedTuple):
     function: str = ""
 
 
-def chain_name(source: Source, stages: Sequence[ChainStage]) -> str:
+def chain_name(source: ChainSource, stages: Sequence[ChainStage]) -> str:
     r"""Return the name of the function that is this chain.
 
-    >>> name = chain_name(Source.DOCUMENT, [ChainStage(Operation.MAP, "area"), ChainStage(Operation.SUM)])
+    >>> name = chain_name(ChainSource.DOCUMENT, [ChainStage(Operation.MAP, "area"), ChainStage(Operation.SUM)])
     >>> name, readable_name(name)
     ('\x011marea\x01s', 'area > sum')
     """
     return MARK + source.value + MARK.join([stage.operation.value + stage.function for stage in stages])
 
 
-def fits(source: Source, stages: Sequence[ChainStage]) -> bool:
+def fits(source: ChainSource, stages: Sequence[ChainStage]) -> bool:
     """Say whether these stages can be one chain."""
     return len(chain_name(source, stages).encode("utf-8", "surrogatepass")) <= NAME_SIZE
 
@@ -74,7 +74,7 @@ def is_chain(name: str) -> bool:
 
 def is_group(name: str) -> bool:
     """Say whether a chain's values come out of several arrays."""
-    return name[1:2] in (Source.GROUP.value, Source.SEEDED_GROUP.value)
+    return name[1:2] in (ChainSource.GROUP.value, ChainSource.SEEDED_GROUP.value)
 
 
 def function_names(name: str) -> list[str]:

@@ -312,7 +312,7 @@ class Import(NamedTuple):
 
 
 def read_imports(section: Section | None) -> list[Import]:
-    """Return the imports of a module, of which there are none without the section."""
+    """Return the imports of a module; none if it lacks the section."""
     if section is None:
         return []
     imports: list[Import] = []

@@ -26,7 +26,7 @@ from parallel_exec.sandbox._image_file import Runs, changed
 from parallel_exec.sandbox._js.instance import JavaScriptInstance, JobWriter
 from parallel_exec.sandbox._js.mailbox import LoadKind, Reply, Status
 from parallel_exec.sandbox._js.outcome import job_error, load_error, trap_error
-from parallel_exec.sandbox._outcome import out_of_memory
+from parallel_exec.sandbox._limit_errors import out_of_memory
 
 SourceKind = Literal["auto", "script", "module"]
 """What a plugin's source is; "auto" finds out by compiling it."""

@@ -14,7 +14,7 @@ from parallel_exec._codec.documents import decode
 from parallel_exec.host import HostFunction
 from parallel_exec.limits import Limits
 from parallel_exec.sandbox._engine.deadline import Deadline
-from parallel_exec.sandbox._host_calls import HostRunner, text_of
+from parallel_exec.sandbox._host_runner import HostRunner, text_of
 from parallel_exec.sandbox._js.instance import JavaScriptInstance
 from parallel_exec.sandbox._js.mailbox import INPUT_PADDING
 

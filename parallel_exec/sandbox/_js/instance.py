@@ -23,7 +23,7 @@ from parallel_exec.sandbox._js.mailbox import (
     pack_request,
     unpack_reply,
 )
-from parallel_exec.sandbox._outcome import out_of_memory
+from parallel_exec.sandbox._limit_errors import out_of_memory
 
 _KEPT_REQUESTS = 64
 _SEED_MASK = 0xFFFFFFFFFFFFFFFF

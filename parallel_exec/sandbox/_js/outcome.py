@@ -15,7 +15,7 @@ from parallel_exec.sandbox._chain import function_names, is_chain, is_group
 from parallel_exec.sandbox._engine.raw import Trapped
 from parallel_exec.sandbox._js.instance import JavaScriptInstance
 from parallel_exec.sandbox._js.mailbox import Reply, Status
-from parallel_exec.sandbox._outcome import limit_of_trap, out_of_memory, output_too_large, timeout
+from parallel_exec.sandbox._limit_errors import limit_of_trap, out_of_memory, output_too_large, timeout
 from parallel_exec.sandbox._text import read_text
 
 _LENGTH = struct.Struct("<I")

@@ -21,7 +21,7 @@ from parallel_exec.sandbox._js.image import MemoryImage
 from parallel_exec.sandbox._js.instance import JavaScriptInstance, JobWriter
 from parallel_exec.sandbox._js.mailbox import Reply, Status
 from parallel_exec.sandbox._js.outcome import console_records, job_error, trap_error
-from parallel_exec.sandbox._outcome import out_of_memory
+from parallel_exec.sandbox._limit_errors import out_of_memory
 from parallel_exec.sandbox._runner import Runner
 
 # An instance whose memory has grown by more than this beyond the image's is dropped, not kept for the next job.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from parallel_exec.errors import PexecError, WasmError
-from parallel_exec.sandbox._chain import MARK, ChainStage, Operation, Source
+from parallel_exec.sandbox._chain import MARK, ChainSource, ChainStage, Operation
 
 Call = Callable[[str, Any], Any]
 """Calls a function of the module on a value and returns its result."""
@@ -32,29 +32,29 @@ def run_chain(name: str, document: Any, call: Call, keep: Keep) -> list[bytes]:
         PexecError: a function failed, or returned what its stage cannot use; the error says which function it was and,
             in a group, at which array it failed.
     """
-    source = Source(name[1])
+    source = ChainSource(name[1])
     stages = [ChainStage(Operation(text[0]), text[1:]) for text in name[2:].split(MARK) if text]
     position = 0
 
     def values() -> Iterator[Any]:
         nonlocal position
         match source:
-            case Source.DOCUMENT:
+            case ChainSource.DOCUMENT:
                 yield document
-            case Source.VALUES:
+            case ChainSource.VALUES:
                 yield from document
-            case Source.GROUP | Source.SEEDED_GROUP:
-                for index, array in enumerate(document[source is Source.SEEDED_GROUP :]):
+            case ChainSource.GROUP | ChainSource.SEEDED_GROUP:
+                for index, array in enumerate(document[source is ChainSource.SEEDED_GROUP :]):
                     position = index
                     yield from array
 
     passing: Iterable[Any] = values()
     for stage in stages:
-        passing = _stage(stage, passing, call, document[:1] if source is Source.SEEDED_GROUP else [])
+        passing = _stage(stage, passing, call, document[:1] if source is ChainSource.SEEDED_GROUP else [])
     try:
         return [keep(value) for value in passing]
     except PexecError as error:
-        if source in (Source.GROUP, Source.SEEDED_GROUP):
+        if source in (ChainSource.GROUP, ChainSource.SEEDED_GROUP):
             error.group_item = position
         raise
 

@@ -12,7 +12,7 @@ from parallel_exec.sandbox._binary.format import WASM_PAGE
 from parallel_exec.sandbox._engine.engine import Engine
 from parallel_exec.sandbox._engine.memory import LinearMemory, MemoryRefused
 from parallel_exec.sandbox._engine.raw import Trapped
-from parallel_exec.sandbox._outcome import limit_of_trap, out_of_memory
+from parallel_exec.sandbox._limit_errors import limit_of_trap, out_of_memory
 from parallel_exec.sandbox._wasm.prepare import GLOBAL, REFUSED
 from parallel_exec.sandbox._wasm.wapc import Wapc
 

@@ -20,7 +20,7 @@ from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import MODULE_STACK, Engine
 from parallel_exec.sandbox._engine.memory import MemoryRefused
-from parallel_exec.sandbox._outcome import out_of_memory, output_too_large
+from parallel_exec.sandbox._limit_errors import out_of_memory, output_too_large
 from parallel_exec.sandbox._runner import Runner
 from parallel_exec.sandbox._wasm.chain import run_chain
 from parallel_exec.sandbox._wasm.image import WasmImage

@@ -32,8 +32,8 @@ from parallel_exec.sandbox._engine import raw
 from parallel_exec.sandbox._engine.deadline import Deadline
 from parallel_exec.sandbox._engine.engine import Engine
 from parallel_exec.sandbox._engine.memory import LinearMemory
-from parallel_exec.sandbox._host_calls import HostRunner, text_of
-from parallel_exec.sandbox._outcome import output_too_large, timeout
+from parallel_exec.sandbox._host_runner import HostRunner, text_of
+from parallel_exec.sandbox._limit_errors import output_too_large, timeout
 from parallel_exec.sandbox._text import printable, read_text
 from parallel_exec.sandbox._wasm.prepare import CALL
 

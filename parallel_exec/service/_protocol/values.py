@@ -110,7 +110,7 @@ def limits_to_message(limits: Limits | None) -> Any:
 
 
 def limits_from_message(message: Any, general: Limits) -> Limits | None:
-    """Return the limits that a message asks for, or None if it asks for none.
+    """Return the limits that a message asks for, or None if it sets no limits.
 
     Args:
         message: a Limits message.

@@ -40,7 +40,7 @@ class ServerOptions:
         listen: ``host:port``, port 0 for a free one, or ``unix:path``.
         workers: processes of the pool; None for one per usable CPU.
         limits: bounds on every job; None for the default ones. Plugins and calls can only tighten them.
-        certificate: the server's certificate, PEM, for TLS; None for none.
+        certificate: the server's certificate, PEM, for TLS; None: no TLS.
         key: the certificate's key, PEM.
         token: what callers must know; None if anyone may call.
         message_bytes: the most bytes of an incoming message, and so of a document.
