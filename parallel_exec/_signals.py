@@ -234,11 +234,35 @@ class Gate:
         return self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
+class Sleeper:
+    """Lets one thread sleep until other threads have made something true. Waking it while it is awake costs little."""
+
+    __slots__ = ("_gate", "_sleeping")
+
+    def __init__(self) -> None:
+        self._gate = Gate()
+        self._sleeping = False
+
+    def sleep(self, until: Callable[[], bool], timeout: float = -1.0) -> None:
+        """Sleep until `until` is true, for so many seconds at most, -1 for ever. It may return earlier."""
+        self._gate.close()
+        # `wake` comes after the change and then looks at this; here it is the other way round, so one sees the other.
+        self._sleeping = True
+        if not until():
+            self._gate.wait(timeout)
+        self._sleeping = False
+
+    def wake(self) -> None:
+        """Call this after each change that may have made `until` true."""
+        if self._sleeping:
+            self._gate.open()
+
+
 # Calls that the functions, wasmtime's own among them, make to turn an exception into a trap.
 _FRAMES = 12
 
 
-class Callbacks:
+class Callbacks(held):
     """The context of calls into WebAssembly that may call functions of ours: these must begin without an exception.
 
     What is raised before a ``try`` of such a function, ctypes, which has called it, writes to standard error; it then
@@ -253,12 +277,7 @@ class Callbacks:
 
     def __enter__(self) -> None:
         _descend(_FRAMES)
-        if get_ident() == _main.ident:
-            _main.hold()
-
-    def __exit__(self, *_exception: object) -> None:
-        if get_ident() == _main.ident:
-            _main.let_go()
+        super().__enter__()
 
 
 def deliver() -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 
 from parallel_exec._codec.arrays import JSON
 from parallel_exec._codec.documents import prepare
-from parallel_exec._signals import Gate, held
+from parallel_exec._signals import Sleeper, held
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._backend import Backend
@@ -69,9 +69,8 @@ class Feed:
         self._ended: deque[Job[Any]] = deque()  # if not: ended and not fetched
         self._running: set[Job[Any]] = set()  # changed by single operations, which need no lock
         self._news = False
-        self._sleeping = False
         self._closed = False
-        self._gate = Gate()
+        self._sleeper = Sleeper()
         self._thread = threading.Thread(target=self._run, name="parallel_exec feed", daemon=True)
         self._thread.start()
 
@@ -112,7 +111,7 @@ class Feed:
                 raise
             for job, problem in bad:
                 job.fail(problem)
-            self._wake()
+            self._sleeper.wake()
 
     @property
     def running(self) -> int:
@@ -136,7 +135,7 @@ class Feed:
         """Stop what runs, and tell of nothing more."""
         with held():
             self._closed = True
-            self._wake()
+            self._sleeper.wake()
             if self._running:
                 self._core.cancel(self)
         # Jobs refer to the feed, and to their documents, which may be all of a request or of shared memory.
@@ -164,25 +163,13 @@ class Feed:
             self._ended.append(job)
         self._running.discard(job)
         self._news = True
-        self._wake()
+        self._sleeper.wake()
 
     def sleep(self, timeout: float) -> None:
         """Wait until there is something to tell, for so many seconds at most, while others collect."""
-        self._sleep(lambda: self.ready, timeout)
+        self._sleeper.sleep(lambda: self.ready, timeout)
 
     # The feed's thread
-
-    def _wake(self) -> None:
-        # Whoever calls this has changed something before, and the sleeper looks after it has said that it sleeps.
-        if self._sleeping:
-            self._gate.open()
-
-    def _sleep(self, until: Callable[[], bool], timeout: float | None = None) -> None:
-        self._gate.close()
-        self._sleeping = True
-        if not until():
-            self._gate.wait(-1 if timeout is None else timeout)
-        self._sleeping = False
 
     def _run(self) -> None:
         collecting = self._core.collecting
@@ -193,7 +180,7 @@ class Feed:
                     collecting.wait(self, math.inf)
                     self._tell()
                 collecting.leave(self)
-            self._sleep(lambda: bool(self._running) or self.ready)
+            self._sleeper.sleep(lambda: bool(self._running) or self.ready)
             self._tell()
 
     def _tell(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from parallel_exec._codec.arrays import JSON
 from parallel_exec._codec.documents import prepare
-from parallel_exec._signals import Gate, held
+from parallel_exec._signals import Sleeper, held
 from parallel_exec.errors import PexecError
 from parallel_exec.plugins import PluginFunction
 from parallel_exec.pool._backend import Backend
@@ -102,8 +102,7 @@ class Map:
         self._result_bytes = 0
         self._exhausted = False
         self._failure: Exception | None = None
-        self._sleeping = False
-        self._gate = Gate()
+        self._sleeper = Sleeper()
         self._leaver: weakref.finalize[[], Iterator[Any]] | None = None
 
     @property
@@ -112,19 +111,13 @@ class Map:
 
     def sleep(self, timeout: float) -> None:
         """Wait until the map is ready, for so many seconds at most, while others collect."""
-        self._gate.close()
-        # Whoever ends a job says so and then looks at this; here it is the other way round.
-        self._sleeping = True
-        if not self.ready:
-            self._gate.wait(timeout)
-        self._sleeping = False
+        self._sleeper.sleep(lambda: self.ready, timeout)
 
     def job_ended(self, job: Job[Any], /) -> None:
         """Called by the thread that ended the job."""
         if not self._ordered:
             self._ended.append(job)
-        if self._sleeping:
-            self._gate.open()
+        self._sleeper.wake()
 
     def results(self, deadline: float | None) -> Iterator[Any]:
         """Yield the results; when the caller has enough, or on an error, cancel what is still in flight.
